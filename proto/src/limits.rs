@@ -1,0 +1,22 @@
+//! Every limit of the protocol, in one table. Both sides keep them; the server enforces them.
+
+/// Largest message that either side accepts, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Senders fill data messages up to about this many payload bytes.
+pub const TARGET_MESSAGE_BYTES: usize = 1 << 20;
+/// Most ids in one ask.
+pub const MAX_ASK_IDS: usize = 1024;
+/// Most asks that may wait for their answer on one stream.
+pub const MAX_UNANSWERED_ASKS: usize = 32;
+/// Most ids that one "missing" lists; what is beyond is listed after the next commit.
+pub const MAX_MISSING_IDS: usize = 32 << 10;
+/// Most offsets in one request for chunks.
+pub const MAX_FETCH_OFFSETS: usize = 1024;
+/// Most requests for chunks that may wait for their answer on one stream.
+pub const MAX_UNANSWERED_FETCHES: usize = 16;
+/// Longest content record, in bytes.
+pub const MAX_CONTENT_RECORD_BYTES: usize = 1 << 20;
+/// Most tags set by one commit.
+pub const MAX_COMMIT_TAGS: usize = 16;
+/// Longest name of a person or program, in bytes.
+pub const MAX_WHO_BYTES: usize = 255;
