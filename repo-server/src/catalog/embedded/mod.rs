@@ -1,0 +1,223 @@
+//! The catalog of one machine: a journal that decides, and an index that can be derived from it and the packs.
+//!
+//! A decision is made under one lock: read what is, append to the journal (the commit point), then change the
+//! index in one write that also stores the journal position. [`replay::apply`] is the only way from a decision to
+//! the index, live and on opening, so both give the same.
+//!
+//! A decision in the journal stands, whatever becomes of that write. Where the disk was full just then, its caller
+//! hears so and may repeat it; before anything else is decided, the index catches up. After any other failure
+//! nothing is written any more, and opening catches up.
+//!
+//! Locks, in this order: `journal`, held while deciding and through the sync; `holds`, held for moments, so that
+//! pushes can ask while a commit waits for the disk. Condemning a pack will take `holds` too.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use imprint_content::{ImageName, ObjectId, Selector, TagName};
+
+use super::{
+    Catalog, ImageRecord, Location, NewVersion, PackRecord, TagRecord, Totals, UploadRecord, UploadState, VersionKey,
+    VersionRecord,
+    journal::Journal,
+    rocks::{Batch, RocksIndex},
+};
+use crate::{Error, RepositoryId, UploadId, blocking::Blocking, storage::WriteGate};
+
+mod decisions;
+mod directory;
+mod objects;
+mod queries;
+mod reading;
+mod replay;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use reading::Reading;
+
+/// The catalog of a repository in a directory.
+#[derive(Clone)]
+pub struct EmbeddedCatalog {
+    inner: Arc<Inner>,
+    blocking: Blocking,
+}
+
+struct Inner {
+    index: RocksIndex,
+    journal: Mutex<Journal>,
+    holds: Mutex<()>,
+    gate: WriteGate,
+}
+
+impl EmbeddedCatalog {
+    /// Creates the catalog of a new repository. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] when `dir` has a journal already.
+    pub fn create(
+        dir: &Path,
+        repository: RepositoryId,
+        blocking: Blocking,
+        gate: WriteGate,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let journal = Journal::create(&directory::journal(dir), repository, gate.clone())?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
+        Self::caught_up(index, journal, blocking, gate)
+    }
+
+    /// Opens the catalog and applies the decisions that a crash kept from its index. Blocks.
+    ///
+    /// Where the index is missing, all decisions are applied, but packs are unknown until they are added again.
+    ///
+    /// # Errors
+    /// [`Error::FileCorrupt`] when journal or index is damaged, or when the journal is not the one that the index
+    /// knows: then an older copy was put in its place, and decisions are missing.
+    pub fn open(
+        dir: &Path,
+        repository: RepositoryId,
+        blocking: Blocking,
+        gate: WriteGate,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
+        let applied = Reading::new(index.view()).applied()?;
+        let journal = Journal::open(&directory::journal(dir), repository, gate.clone(), applied)?;
+        Self::caught_up(index, journal, blocking, gate)
+    }
+
+    /// Derives the catalog anew from the journal. Blocks. The caller then adds every pack again.
+    ///
+    /// The former index is moved aside, never removed. Nothing is moved when the journal cannot be read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but the former index is not looked at.
+    pub fn rebuild(
+        dir: &Path,
+        repository: RepositoryId,
+        blocking: Blocking,
+        gate: WriteGate,
+        cache_bytes: usize,
+    ) -> Result<Self, Error> {
+        super::journal::read(&directory::journal(dir), repository)?.try_for_each(|entry| entry.map(drop))?;
+        directory::move_index_aside(dir)?;
+        Self::open(dir, repository, blocking, gate, cache_bytes)
+    }
+
+    fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
+        replay::catch_up(&index, &journal)?;
+        let inner = Inner { index, journal: Mutex::new(journal), holds: Mutex::new(()), gate };
+        Ok(Self { inner: Arc::new(inner), blocking })
+    }
+
+    /// The one way from async code to the engine.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = Arc::clone(&self.inner);
+        self.blocking.run(move || work(&inner)).await
+    }
+}
+
+impl Inner {
+    fn read(&self) -> Reading<'_> {
+        Reading::new(self.index.view())
+    }
+
+    /// The lock of decisions, and an index that has all of them. It may lack the last one when the disk was full
+    /// just then; as long as it cannot take that one, nothing more is decided.
+    fn decisions(&self) -> Result<MutexGuard<'_, Journal>, Error> {
+        let journal = lock(&self.journal)?;
+        if self.read().applied()? != journal.end() {
+            let _holds = lock(&self.holds)?;
+            self.gate.check()?;
+            self.gate.written(replay::catch_up(&self.index, &journal))?;
+        }
+        Ok(journal)
+    }
+
+    /// Writes what no decision depends on.
+    fn write(&self, batch: Batch) -> Result<(), Error> {
+        self.gate.check()?;
+        self.gate.written(self.index.write(batch))
+    }
+}
+
+/// A panic under a lock leaves unknown state behind it; what was read stays readable.
+fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Error> {
+    mutex.lock().map_err(|_| Error::WritesStopped { why: "an earlier change of the catalog panicked".into() })
+}
+
+#[async_trait]
+impl Catalog for EmbeddedCatalog {
+    async fn locate(&self, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
+        self.run(move |inner| inner.locate(&ids)).await
+    }
+
+    async fn locate_and_hold(&self, upload: UploadId, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
+        self.run(move |inner| inner.locate_and_hold(upload, &ids)).await
+    }
+
+    async fn add_pack(
+        &self,
+        pack: PackRecord,
+        objects: Vec<(ObjectId, Location)>,
+        holder: Option<UploadId>,
+    ) -> Result<(), Error> {
+        self.run(move |inner| inner.add_pack(&pack, &objects, holder)).await
+    }
+
+    async fn packs(&self) -> Result<Vec<PackRecord>, Error> {
+        self.run(|inner| inner.read().packs()).await
+    }
+
+    async fn open_upload(&self, upload: UploadRecord) -> Result<UploadState, Error> {
+        self.run(move |inner| inner.open_upload(&upload)).await
+    }
+
+    async fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
+        self.run(move |inner| inner.close_upload(upload)).await
+    }
+
+    async fn commit(&self, version: NewVersion) -> Result<VersionRecord, Error> {
+        self.run(|inner| inner.commit(version)).await
+    }
+
+    async fn set_tag(&self, to: VersionKey, tag: TagName, expected: Option<u64>) -> Result<TagRecord, Error> {
+        self.run(move |inner| inner.set_tag(to, tag, expected)).await
+    }
+
+    async fn remove_tag(&self, image: ImageName, tag: TagName, expected: Option<u64>) -> Result<(), Error> {
+        self.run(move |inner| inner.remove_tag(image, tag, expected)).await
+    }
+
+    async fn remove_version(&self, version: VersionKey) -> Result<(), Error> {
+        self.run(|inner| inner.remove_version(version)).await
+    }
+
+    async fn version(&self, image: ImageName, selector: Selector) -> Result<VersionRecord, Error> {
+        self.run(move |inner| inner.read().version(&image, &selector)).await
+    }
+
+    async fn versions(&self, image: ImageName, after: u64, limit: usize) -> Result<Vec<VersionRecord>, Error> {
+        self.run(move |inner| inner.read().versions(&image, after, limit)).await
+    }
+
+    async fn images(&self, after: Option<ImageName>, limit: usize) -> Result<Vec<ImageRecord>, Error> {
+        self.run(move |inner| inner.read().images(after.as_ref(), limit)).await
+    }
+
+    async fn tags(&self, image: ImageName) -> Result<Vec<TagRecord>, Error> {
+        self.run(move |inner| inner.read().tags(&image)).await
+    }
+
+    async fn totals(&self) -> Result<Totals, Error> {
+        self.run(|inner| inner.read().totals()).await
+    }
+}

@@ -1,0 +1,101 @@
+//! From decisions to the index.
+
+use imprint_content::{ImageName, TagName};
+
+use super::reading::Reading;
+use crate::{
+    Error,
+    catalog::{
+        ImageRecord, TagRecord, VersionKey, VersionRecord,
+        journal::{Commit, Decision, Journal, Position},
+        keys,
+        rocks::{Batch, RocksIndex},
+        values::{self, TagValue},
+    },
+};
+
+/// Applies the decisions that the index does not have yet.
+pub(super) fn catch_up(index: &RocksIndex, journal: &Journal) -> Result<(), Error> {
+    let applied = Reading::new(index.view()).applied()?;
+    if applied == journal.end() {
+        return Ok(());
+    }
+    tracing::info!(from = applied.sequence, to = journal.end().sequence, "replaying the journal");
+    for entry in journal.read_from(applied)? {
+        let (position, decision) = entry?;
+        let mut batch = Batch::default();
+        apply(&Reading::new(index.view()), position, &decision, &mut batch)?;
+        index.write(batch)?;
+    }
+    Ok(())
+}
+
+/// What a decision changes in the index, the applied position included.
+///
+/// It checks nothing: the decision was made. Applied again, it changes nothing.
+pub(super) fn apply(
+    reading: &Reading<'_>,
+    position: Position,
+    decision: &Decision,
+    batch: &mut Batch,
+) -> Result<(), Error> {
+    match decision {
+        Decision::Commit(commit) => apply_commit(reading, commit, batch)?,
+        Decision::TagSet(tag) => put_tag(tag, batch),
+        Decision::TagRemoved { image, name, counter } => bury_tag(image, name, *counter, batch),
+        Decision::VersionRemoved { version, .. } => remove_version(reading, version, batch)?,
+    }
+    batch.put(&keys::applied_position(), &values::encode_position(position));
+    Ok(())
+}
+
+fn apply_commit(reading: &Reading<'_>, commit: &Commit, batch: &mut Batch) -> Result<(), Error> {
+    let version = &commit.version;
+    put_version(reading, version, batch)?;
+    let key = VersionKey { image: version.image.clone(), number: version.number };
+    batch.put(&keys::committed_upload(version.upload), &values::encode_version_key(&key));
+    end_upload(reading, version.upload, batch)?;
+    commit.tags.iter().for_each(|tag| put_tag(tag, batch));
+    Ok(())
+}
+
+/// Forgets that an upload is open, and its holds. The caller has the lock on holds.
+pub(super) fn end_upload(reading: &Reading<'_>, upload: crate::UploadId, batch: &mut Batch) -> Result<(), Error> {
+    batch.delete(&keys::open_upload(upload));
+    for pack in reading.holds(upload)? {
+        batch.delete(&keys::hold(upload, pack));
+    }
+    Ok(())
+}
+
+fn put_version(reading: &Reading<'_>, version: &VersionRecord, batch: &mut Batch) -> Result<(), Error> {
+    let name = &version.image;
+    let mut image = reading.image(name)?.unwrap_or(ImageRecord { name: name.clone(), versions: 0, highest_number: 0 });
+    let is_new = reading.live_version(name, version.number)?.is_none();
+    image.versions = image.versions.saturating_add(u64::from(is_new));
+    image.highest_number = image.highest_number.max(version.number);
+    batch.put(&keys::image(name), &values::encode_image(&image));
+    batch.put(&keys::version(name, version.number), &values::encode_version(version));
+    Ok(())
+}
+
+fn remove_version(reading: &Reading<'_>, version: &VersionKey, batch: &mut Batch) -> Result<(), Error> {
+    let VersionKey { image: name, number } = version;
+    let was_live = reading.live_version(name, *number)?.is_some();
+    let Some(mut image) = reading.image(name)?.filter(|_| was_live) else { return Ok(()) };
+    image.versions = image.versions.saturating_sub(1);
+    batch.put(&keys::image(name), &values::encode_image(&image));
+    batch.delete(&keys::version(name, *number));
+    Ok(())
+}
+
+fn put_tag(tag: &TagRecord, batch: &mut Batch) {
+    let value = TagValue { number: Some(tag.number), counter: tag.counter };
+    batch.put(&keys::tag(&tag.image, &tag.name), &values::encode_tag(value));
+}
+
+/// A removed tag keeps its counter: a compare-and-set from before its removal must never succeed after it.
+fn bury_tag(image: &ImageName, name: &TagName, counter: u64, batch: &mut Batch) {
+    let value = TagValue { number: None, counter };
+    batch.put(&keys::tag(image, name), &values::encode_tag(value));
+}

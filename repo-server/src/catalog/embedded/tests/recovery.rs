@@ -1,0 +1,217 @@
+use std::fs;
+
+use super::*;
+use crate::{
+    catalog::{
+        journal::{Decision, Position},
+        laws::sample,
+    },
+    pack::Purpose,
+};
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Puts an older index in the place of the present one.
+fn replace_index(dir: &Path, older: &Path) {
+    fs::remove_dir_all(directory::index(dir)).unwrap();
+    copy_dir(older, &directory::index(dir));
+}
+
+#[tokio::test]
+async fn reopening_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    decide_things(&catalog).await;
+    let pack = sample::pack(1, Purpose::Chunks);
+    catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await.unwrap();
+    catalog.add_pack(pack.clone(), objects(&pack, &[1, 2]), Some(upload_id(50))).await.unwrap();
+    let asked = vec![object(1), object(2), object(3)];
+    let found = catalog.locate_and_hold(upload_id(50), asked.clone()).await.unwrap();
+    let before = (decided(&catalog).await, catalog.packs().await.unwrap(), catalog.totals().await.unwrap());
+    drop(catalog);
+
+    let catalog = open(dir.path());
+    let after = (decided(&catalog).await, catalog.packs().await.unwrap(), catalog.totals().await.unwrap());
+    assert_eq!(after, before);
+    assert_eq!(catalog.locate(asked).await.unwrap(), found);
+    assert_eq!(catalog.inner.read().holds(upload_id(50)).unwrap(), [pack.id]);
+    assert_eq!(catalog.commit(new_version(50, "a")).await.unwrap().number, 4);
+    expect_still_known(&catalog).await;
+}
+
+async fn expect_still_known(catalog: &dyn Catalog) {
+    assert_eq!(catalog.commit(new_version(2, "a")).await.unwrap().number, 2);
+    assert_eq!(catalog.set_tag(key("a", 1), tag("stable"), Some(2)).await.unwrap().counter, 3);
+}
+
+#[tokio::test]
+async fn holds_end_with_their_upload() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    let pack = sample::pack(1, Purpose::Chunks);
+    catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
+    for (seed, commits) in [(1, true), (2, false)] {
+        catalog.open_upload(upload(seed, "a", None)).await.unwrap();
+        catalog.locate_and_hold(upload_id(seed), vec![object(1)]).await.unwrap();
+        assert_eq!(catalog.inner.read().holds(upload_id(seed)).unwrap(), [pack.id]);
+        if commits {
+            catalog.commit(new_version(seed, "a")).await.unwrap();
+        } else {
+            catalog.close_upload(upload_id(seed)).await.unwrap();
+        }
+        assert_eq!(catalog.inner.read().holds(upload_id(seed)).unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_gives_the_same_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    decide_things(&catalog).await;
+    let pack = sample::pack(1, Purpose::Nodes);
+    catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
+    let before = (decided(&catalog).await, catalog.totals().await.unwrap());
+    drop(catalog);
+
+    fs::remove_dir_all(directory::index(dir.path())).unwrap();
+    let catalog = rebuild(dir.path());
+    assert_eq!(catalog.packs().await.unwrap(), [], "packs come from storage");
+    catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
+    assert_eq!((decided(&catalog).await, catalog.totals().await.unwrap()), before);
+    expect_high_water_marks(&catalog).await;
+}
+
+#[tokio::test]
+async fn a_rebuild_keeps_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(create(dir.path()));
+    drop(rebuild(dir.path()));
+    drop(rebuild(dir.path()));
+    for kept in ["catalog", "catalog.old-1", "catalog.old-2"] {
+        assert!(dir.path().join(kept).join("CURRENT").exists(), "{kept}");
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_from_a_damaged_journal_moves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    decide_things(&catalog).await;
+    drop(catalog);
+    let journal = directory::journal(dir.path());
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&journal, bytes).unwrap();
+    let rebuilt = EmbeddedCatalog::rebuild(dir.path(), REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES);
+    assert!(matches!(rebuilt, Err(Error::FileCorrupt { .. })));
+    assert!(!dir.path().join("catalog.old-1").exists());
+}
+
+/// The crash between the journal and the index: the index is as it was some decisions ago, or not there at all.
+#[tokio::test]
+async fn decisions_that_the_index_lost_are_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    push(&catalog, 90, "early").await;
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    decide_things(&catalog).await;
+    let before = decided(&catalog).await;
+    drop(catalog);
+
+    let nothing = tempfile::tempdir().unwrap();
+    for index in [older.path(), nothing.path()] {
+        replace_index(dir.path(), index);
+        let catalog = open(dir.path());
+        assert_eq!(decided(&catalog).await, before);
+    }
+    expect_high_water_marks(&open(dir.path())).await;
+}
+
+#[tokio::test]
+async fn a_replayed_commit_ends_its_upload_and_its_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    let pack = sample::pack(1, Purpose::Chunks);
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.add_pack(pack.clone(), objects(&pack, &[1]), Some(upload_id(1))).await.unwrap();
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    let version = catalog.commit(new_version(1, "a")).await.unwrap();
+    drop(catalog);
+
+    replace_index(dir.path(), older.path());
+    let catalog = open(dir.path());
+    assert_eq!(catalog.inner.read().holds(upload_id(1)).unwrap(), []);
+    assert_eq!(catalog.inner.read().open_upload(upload_id(1)).unwrap(), None);
+    assert_eq!(catalog.commit(new_version(1, "a")).await.unwrap(), version);
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_journal_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    push(&catalog, 1, "a").await;
+    let journal = directory::journal(dir.path());
+    let older = fs::read(&journal).unwrap();
+    push(&catalog, 2, "a").await;
+    drop(catalog);
+
+    fs::write(&journal, &older).unwrap();
+    let Err(error) = try_open(dir.path()) else { panic!("opened") };
+    assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
+    assert!(error.to_string().contains("the catalog has entry 2"), "{error}");
+    assert_eq!(fs::read(&journal).unwrap(), older);
+    assert_eq!(decided(&rebuild(dir.path())).await.versions.len(), 1, "a rebuild takes what is there");
+}
+
+#[tokio::test]
+async fn a_damaged_last_entry_that_was_applied_is_not_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    push(&catalog, 1, "a").await;
+    drop(catalog);
+    let journal = directory::journal(dir.path());
+    let mut bytes = fs::read(&journal).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&journal, &bytes).unwrap();
+    assert!(matches!(try_open(dir.path()), Err(Error::FileCorrupt { .. })));
+    assert_eq!(fs::read(&journal).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_decision_applied_twice_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    decide_things(&catalog).await;
+    let before = decided(&catalog).await;
+    let entries: Vec<(Position, Decision)> = crate::catalog::journal::read(&directory::journal(dir.path()), REPOSITORY)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let (position, last) = entries.last().unwrap();
+    for decision in [last, &entries[1].1] {
+        let mut batch = Batch::default();
+        replay::apply(&catalog.inner.read(), *position, decision, &mut batch).unwrap();
+        catalog.inner.index.write(batch).unwrap();
+    }
+    assert_eq!(decided(&catalog).await, before);
+}
+
+#[test]
+fn creating_over_a_repository_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(create(dir.path()));
+    let again = EmbeddedCatalog::create(dir.path(), REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES);
+    assert!(matches!(again, Err(Error::NotEmpty(_))));
+}

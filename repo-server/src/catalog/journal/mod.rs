@@ -1,0 +1,22 @@
+//! The journal: the durable order of decisions, from which the catalog can always be rebuilt.
+//!
+//! One append-only file. An entry counts once it is synced; that sync is the one commit point of the repository.
+//! The end of the file may be an entry that a crash cut short: it was never acknowledged, and opening drops it. A
+//! bad entry anywhere else is damage, is reported with its offset, and is never repaired by dropping what follows.
+//! Layout: `docs/format.md`, "Journal".
+
+mod entry;
+mod file;
+mod frame;
+mod medium;
+mod reader;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Commit, Decision};
+pub use file::Journal;
+pub use frame::{MAX_PAYLOAD_BYTES, Position};
+pub use medium::Medium;
+pub use reader::{Entries, read};

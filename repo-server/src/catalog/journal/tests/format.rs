@@ -1,0 +1,74 @@
+use imprint_content::DecodeError;
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn the_bytes_of_a_journal_do_not_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bytes, ends) = sample(&file_in(&dir));
+    let removal = ends[1].offset as usize..ends[2].offset as usize;
+    assert_eq!(hex(&bytes[..30]), "494a6e6c0100030303030303030303030303030303037856341255f00d90");
+    assert_eq!(hex(&bytes[removal]), "11000000e5f3f4e803000000000000001a0f0a056c61622f611204626574611802");
+    assert_eq!(blake3::hash(&bytes).to_string(), "eb7953e9b4d905b86fcd1d8adeeee5d6645172ba0f55912403848496ca3e20c8");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn payloads_come_back() {
+    for decision in decisions() {
+        assert_eq!(Decision::decode(&decision.encode()), Ok(decision));
+    }
+}
+
+#[test]
+fn a_decision_that_a_newer_imprint_makes_is_not_passed_over() {
+    // Field 5, an empty message.
+    let unknown = Decision::decode(&[5 << 3 | 2, 0]);
+    assert_eq!(unknown, Err(DecodeError::Unknown { what: "journal entry", found: 5 }));
+}
+
+#[test]
+fn what_no_writer_writes_is_an_error() {
+    let hostile: [&[u8]; 7] = [
+        b"",
+        b"\0",
+        b"\x0a\0",                                   // a commit without a version
+        b"\x12\0",                                   // a tag without a name
+        b"\x1a\x07\x0a\x01a\x12\x02-t",              // not a tag's name
+        b"\x22\x03\x0a\x01a",                        // number 0
+        b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", // longer than memory
+    ];
+    for payload in hostile {
+        assert!(Decision::decode(payload).is_err(), "{payload:?}");
+    }
+}
+
+#[test]
+fn cut_and_flipped_payloads_never_panic() {
+    for decision in decisions() {
+        let payload = decision.encode();
+        for end in 0..payload.len() {
+            let _ = Decision::decode(&payload[..end]);
+        }
+        for bit in 0..payload.len() * 8 {
+            let mut flipped = payload.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = Decision::decode(&flipped);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_payload_is_a_decision_or_an_error(payload: Vec<u8>, kind in 1u8..6) {
+        let _ = Decision::decode(&payload);
+        let length = payload.len() as u8 & 0x7f;
+        let _ = Decision::decode(&[&[kind << 3 | 2, length], payload.as_slice()].concat());
+    }
+}

@@ -1,0 +1,150 @@
+//! Keys of the catalog's tables, in the order in which scans meet them.
+//!
+//! Every key starts with a deduplication domain and the table. There is one domain today; tenants that must not
+//! learn of each other's chunks will get their own.
+
+use imprint_content::{DecodeError, ImageName, ObjectId, TagName};
+
+use super::messages;
+use crate::{PackId, UploadId};
+
+/// The only deduplication domain so far.
+const DOMAIN: [u8; 4] = 0u32.to_be_bytes();
+/// Length of a key's domain and table.
+pub(super) const TABLE_PREFIX_BYTES: usize = DOMAIN.len() + 1;
+/// Ends an image name in a key; no name contains it.
+const END_OF_NAME: u8 = 0;
+
+/// The tables. Numbers are part of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// Object id: where it is.
+    Objects = 1,
+    /// Pack id: the pack.
+    Packs = 2,
+    /// Image, number: the version.
+    Versions = 3,
+    /// Upload id: the version it became.
+    CommittedUploads = 4,
+    /// Upload id: the upload.
+    OpenUploads = 5,
+    /// Upload id, pack id: nothing.
+    Holds = 6,
+    /// Image: its numbers.
+    Images = 7,
+    /// Image, tag: what it names, or that it was removed.
+    Tags = 8,
+    /// Applied position of the journal.
+    Meta = 9,
+}
+
+/// What the keys of a whole table start with.
+pub(super) fn table(table: Table) -> Vec<u8> {
+    key(table, &[])
+}
+
+fn key(table: Table, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(TABLE_PREFIX_BYTES + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.extend_from_slice(&DOMAIN);
+    key.push(table as u8);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+pub(super) fn object(id: &ObjectId) -> Vec<u8> {
+    key(Table::Objects, &[id.as_bytes()])
+}
+
+pub(super) fn pack(id: PackId) -> Vec<u8> {
+    key(Table::Packs, &[id.as_bytes()])
+}
+
+/// What the versions of an image start with; numbers follow in their order.
+pub(super) fn versions_of(image: &ImageName) -> Vec<u8> {
+    key(Table::Versions, &[image.as_str().as_bytes(), &[END_OF_NAME]])
+}
+
+pub(super) fn version(image: &ImageName, number: u64) -> Vec<u8> {
+    let mut key = versions_of(image);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub(super) fn committed_upload(id: UploadId) -> Vec<u8> {
+    key(Table::CommittedUploads, &[id.as_bytes()])
+}
+
+pub(super) fn open_upload(id: UploadId) -> Vec<u8> {
+    key(Table::OpenUploads, &[id.as_bytes()])
+}
+
+/// What the holds of an upload start with; pack ids follow.
+pub(super) fn holds_of(upload: UploadId) -> Vec<u8> {
+    key(Table::Holds, &[upload.as_bytes()])
+}
+
+pub(super) fn hold(upload: UploadId, pack: PackId) -> Vec<u8> {
+    key(Table::Holds, &[upload.as_bytes(), pack.as_bytes()])
+}
+
+pub(super) fn image(name: &ImageName) -> Vec<u8> {
+    key(Table::Images, &[name.as_str().as_bytes()])
+}
+
+/// What the tags of an image start with; names follow in their order.
+pub(super) fn tags_of(image: &ImageName) -> Vec<u8> {
+    key(Table::Tags, &[image.as_str().as_bytes(), &[END_OF_NAME]])
+}
+
+pub(super) fn tag(image: &ImageName, name: &TagName) -> Vec<u8> {
+    let mut key = tags_of(image);
+    key.extend_from_slice(name.as_str().as_bytes());
+    key
+}
+
+pub(super) fn applied_position() -> Vec<u8> {
+    key(Table::Meta, &[b"applied"])
+}
+
+/// The smallest key above `key`.
+pub(super) fn after(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+/// The name that ends a key.
+pub(super) fn parse_name<T: std::str::FromStr>(bytes: &[u8], what: &'static str) -> Result<T, DecodeError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::invalid(what, "not UTF-8"))?;
+    messages::parse(text, what)
+}
+
+/// The pack id that ends a key.
+pub(super) fn parse_pack(bytes: &[u8]) -> Result<PackId, DecodeError> {
+    PackId::from_slice(bytes).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_image_is_not_in_the_range_of_another() {
+        let (lab, lab2): (ImageName, ImageName) = ("lab".parse().unwrap(), "lab2".parse().unwrap());
+        assert!(!version(&lab2, 1).starts_with(&versions_of(&lab)));
+        assert!(version(&lab, u64::MAX) < versions_of(&lab2));
+    }
+
+    #[test]
+    fn numbers_are_in_order() {
+        let lab: ImageName = "lab".parse().unwrap();
+        assert!(version(&lab, 255) < version(&lab, 256));
+    }
+
+    #[test]
+    fn keys_do_not_change() {
+        let lab: ImageName = "lab/a".parse().unwrap();
+        assert_eq!(version(&lab, 7), b"\0\0\0\0\x03lab/a\0\0\0\0\0\0\0\0\x07");
+        assert_eq!(tag(&lab, &"stable".parse().unwrap()), b"\0\0\0\0\x08lab/a\0stable");
+        assert_eq!(hold(UploadId::from_bytes([1; 16]), PackId::from_bytes([2; 16]))[..5], [0, 0, 0, 0, 6]);
+    }
+}

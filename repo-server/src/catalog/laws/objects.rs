@@ -1,0 +1,69 @@
+use super::sample::*;
+use crate::{catalog::Catalog, pack::Purpose};
+
+pub(crate) async fn what_was_added_is_located(catalog: &dyn Catalog) {
+    let pack = pack(1, Purpose::Chunks);
+    let added = objects(&pack, &[1, 2, 3]);
+    catalog.add_pack(pack, added.clone(), None).await.unwrap();
+
+    let asked = vec![object(3), object(9), object(1), object(3)];
+    let (first, last) = (Some(added[0].1), Some(added[2].1));
+    assert_eq!(catalog.locate(asked).await.unwrap(), [last, None, first, last]);
+    assert_eq!(catalog.locate(vec![]).await.unwrap(), []);
+}
+
+pub(crate) async fn holding_does_not_change_answers(catalog: &dyn Catalog) {
+    let pack = pack(1, Purpose::Chunks);
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.add_pack(pack.clone(), objects(&pack, &[1, 2]), Some(upload_id(1))).await.unwrap();
+
+    let asked = vec![object(1), object(7), object(2)];
+    let found = catalog.locate(asked.clone()).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(catalog.locate_and_hold(upload_id(1), asked.clone()).await.unwrap(), found);
+    }
+    assert_eq!(catalog.locate(asked).await.unwrap(), found);
+    let nothing = catalog.locate_and_hold(upload_id(1), vec![object(8)]).await.unwrap();
+    assert_eq!(nothing, [None]);
+}
+
+pub(crate) async fn only_open_uploads_hold(catalog: &dyn Catalog) {
+    let pack = pack(1, Purpose::Chunks);
+    let added = objects(&pack, &[1]);
+    // A pack that was sealed while its upload was closed is a pack all the same.
+    catalog.add_pack(pack, added.clone(), Some(upload_id(1))).await.unwrap();
+    assert_eq!(catalog.locate(vec![object(1)]).await.unwrap(), [Some(added[0].1)]);
+    assert_eq!(reason(catalog.locate_and_hold(upload_id(1), vec![object(1)]).await), "BAD_REQUEST");
+
+    push(catalog, 2, "a").await;
+    assert_eq!(reason(catalog.locate_and_hold(upload_id(2), vec![object(1)]).await), "BAD_REQUEST");
+}
+
+pub(crate) async fn adding_a_pack_twice_changes_nothing(catalog: &dyn Catalog) {
+    let (old, new) = (pack(1, Purpose::Chunks), pack(2, Purpose::Chunks));
+    for pack in [&old, &new, &old] {
+        catalog.add_pack(pack.clone(), objects(pack, &[1]), None).await.unwrap();
+    }
+    let found = catalog.locate(vec![object(1)]).await.unwrap();
+    assert_eq!(found[0].unwrap().pack, new.id, "the old pack, added again, must not take its objects back");
+    assert_eq!(catalog.packs().await.unwrap().len(), 2);
+    assert_eq!(catalog.totals().await.unwrap().chunks, 3);
+}
+
+pub(crate) async fn the_newer_location_wins(catalog: &dyn Catalog) {
+    let (old, new) = (pack(9, Purpose::Chunks), pack(2, Purpose::Chunks));
+    for pack in [&old, &new] {
+        catalog.add_pack(pack.clone(), objects(pack, &[1, u64::from(pack.records)]), None).await.unwrap();
+    }
+    let found = catalog.locate(vec![object(1), object(9), object(2)]).await.unwrap();
+    let packs: Vec<_> = found.iter().map(|location| location.unwrap().pack).collect();
+    assert_eq!(packs, [new.id, old.id, new.id]);
+}
+
+pub(crate) async fn packs_are_listed_in_order(catalog: &dyn Catalog) {
+    let (first, second) = (pack(1, Purpose::Nodes), pack(200, Purpose::Chunks));
+    for pack in [&second, &first] {
+        catalog.add_pack(pack.clone(), vec![], None).await.unwrap();
+    }
+    assert_eq!(catalog.packs().await.unwrap(), [first, second]);
+}

@@ -1,0 +1,55 @@
+use super::sample::*;
+use crate::{
+    catalog::{Catalog, UploadState},
+    pack::Purpose,
+};
+
+pub(crate) async fn an_upload_is_for_one_image_base_and_content(catalog: &dyn Catalog) {
+    let first = push(catalog, 1, "a").await;
+    for _ in 0..2 {
+        let state = catalog.open_upload(upload(2, "a", Some(key("a", 1)))).await.unwrap();
+        assert_eq!(state, UploadState::Open);
+    }
+    assert_eq!(reason(catalog.open_upload(upload(2, "b", Some(key("a", 1)))).await), "UPLOAD_MISMATCH");
+    assert_eq!(reason(catalog.open_upload(upload(2, "a", None)).await), "UPLOAD_MISMATCH");
+    assert_eq!(reason(catalog.commit(new_version(2, "b")).await), "UPLOAD_MISMATCH");
+
+    assert_eq!(reason(catalog.open_upload(upload(1, "b", None)).await), "UPLOAD_MISMATCH");
+    assert_eq!(reason(catalog.commit(new_version(1, "b")).await), "UPLOAD_MISMATCH");
+    let mut other = new_version(1, "a");
+    other.content = content(99);
+    assert_eq!(reason(catalog.commit(other).await), "UPLOAD_MISMATCH");
+    assert_eq!(catalog.versions(first.image.clone(), 0, 9).await.unwrap(), [first]);
+}
+
+pub(crate) async fn a_closed_upload_is_forgotten(catalog: &dyn Catalog) {
+    let pack = pack(1, Purpose::Chunks);
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.add_pack(pack.clone(), objects(&pack, &[1]), Some(upload_id(1))).await.unwrap();
+    for _ in 0..2 {
+        catalog.close_upload(upload_id(1)).await.unwrap();
+    }
+    assert_eq!(reason(catalog.commit(new_version(1, "a")).await), "BAD_REQUEST");
+    assert_eq!(catalog.packs().await.unwrap(), [pack]);
+    assert_eq!(catalog.open_upload(upload(1, "b", None)).await.unwrap(), UploadState::Open);
+
+    let committed = push(catalog, 2, "a").await;
+    catalog.close_upload(upload_id(2)).await.unwrap();
+    assert_eq!(catalog.commit(new_version(2, "a")).await.unwrap(), committed);
+}
+
+pub(crate) async fn the_base_must_exist(catalog: &dyn Catalog) {
+    assert_eq!(reason(catalog.open_upload(upload(1, "a", Some(key("a", 1)))).await), "VERSION_NOT_FOUND");
+    push(catalog, 2, "b").await;
+    catalog.open_upload(upload(3, "a", Some(key("b", 1)))).await.unwrap();
+    catalog.remove_version(key("b", 1)).await.unwrap();
+    assert_eq!(reason(catalog.open_upload(upload(4, "a", Some(key("b", 1)))).await), "VERSION_NOT_FOUND");
+    catalog.open_upload(upload(3, "a", Some(key("b", 1)))).await.unwrap();
+}
+
+pub(crate) async fn an_upload_of_a_removed_version_is_not_committed_again(catalog: &dyn Catalog) {
+    push(catalog, 1, "a").await;
+    catalog.remove_version(key("a", 1)).await.unwrap();
+    assert_eq!(reason(catalog.commit(new_version(1, "a")).await), "VERSION_NOT_FOUND");
+    assert_eq!(reason(catalog.open_upload(upload(1, "a", None)).await), "VERSION_NOT_FOUND");
+}

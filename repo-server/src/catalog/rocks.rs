@@ -1,0 +1,256 @@
+//! An ordered index on RocksDB: the only file that names it.
+//!
+//! Writes go to its log but are not synced. Everything in it can be derived from journal and packs; a crash takes
+//! back its latest writes in their order, and the applied position with them, so that opening replays the rest.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, Options, PrefixRange, ReadOptions, Snapshot, WriteBatch,
+};
+
+use crate::Error;
+
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+const WRITE_BUFFERS: i32 = 2;
+/// File handles, each with an open table.
+const MAX_OPEN_FILES: i32 = 128;
+/// One in a hundred lookups of an unknown id reads a block for nothing.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+const INFO_LOG_BYTES: usize = 1 << 20;
+const INFO_LOG_FILES: usize = 2;
+
+/// Sorted keys and values in a directory of their own.
+pub(super) struct RocksIndex {
+    db: DB,
+    path: PathBuf,
+    /// What every write fails with, when a test says so.
+    #[cfg(test)]
+    pub(super) write_fault: std::sync::Mutex<Option<fn() -> Error>>,
+}
+
+/// Changes that are made together or not at all.
+#[derive(Default)]
+pub(super) struct Batch(WriteBatch);
+
+/// The index as it was at one moment.
+pub(super) struct View<'a> {
+    snapshot: Snapshot<'a>,
+    index: &'a RocksIndex,
+}
+
+impl Batch {
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.put(key, value);
+    }
+
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.0.delete(key);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl RocksIndex {
+    /// Opens the index, or creates it. Memory is bounded by `cache_bytes`, which holds blocks, indexes and filters
+    /// alike, and the write buffers.
+    pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        let options = options(cache_bytes);
+        let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(&options, path, [everything]).map_err(|error| failure(path, &error))?;
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+            #[cfg(test)]
+            write_fault: None.into(),
+        })
+    }
+
+    /// Looks up a batch of keys in one call and decodes what is found. One answer for each key, in order.
+    pub(super) fn multi_get<T>(
+        &self,
+        keys: &[Vec<u8>],
+        decode: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<Option<T>>, Error> {
+        let Some(everything) = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
+            return Err(Error::Catalog("it has no default column family".into()));
+        };
+        let found = self.db.batched_multi_get_cf(everything, keys, false);
+        let decode = |value: Option<DBPinnableSlice<'_>>| value.map(|value| decode(&value)).transpose();
+        found.into_iter().map(|value| value.map_err(|error| failure(&self.path, &error)).and_then(decode)).collect()
+    }
+
+    /// The index as it is now, unmoved by later writes.
+    pub(super) fn view(&self) -> View<'_> {
+        View { snapshot: self.db.snapshot(), index: self }
+    }
+
+    /// Makes all changes of a batch, or none.
+    pub(super) fn write(&self, batch: Batch) -> Result<(), Error> {
+        #[cfg(test)]
+        if let Some(fault) = *self.write_fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            return Err(fault());
+        }
+        self.db.write(batch.0).map_err(|error| failure(&self.path, &error))
+    }
+}
+
+impl View<'_> {
+    pub(super) fn get<T>(
+        &self,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let value = self.snapshot.get_pinned(key).map_err(|error| self.failure(&error))?;
+        value.map(|value| decode(&value)).transpose()
+    }
+
+    /// Visits up to `limit` entries whose keys start with `prefix`, in order, from `from` on. The visitor gets
+    /// the key without the prefix, and the value.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut entries = self.snapshot.raw_iterator_opt(within(prefix));
+        entries.seek(from);
+        for _ in 0..limit {
+            let Some((key, value)) = entries.item() else { break };
+            visit(&key[prefix.len()..], value)?;
+            entries.next();
+        }
+        entries.status().map_err(|error| self.failure(&error))
+    }
+
+    /// The value of the last key that starts with `prefix`.
+    pub(super) fn last<T>(
+        &self,
+        prefix: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut entries = self.snapshot.raw_iterator_opt(within(prefix));
+        entries.seek_to_last();
+        entries.status().map_err(|error| self.failure(&error))?;
+        entries.value().map(decode).transpose()
+    }
+
+    fn failure(&self, error: &rocksdb::Error) -> Error {
+        failure(&self.index.path, error)
+    }
+}
+
+fn within(prefix: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_range(PrefixRange(prefix));
+    options
+}
+
+fn options(cache_bytes: usize) -> Options {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&Cache::new_lru_cache(cache_bytes));
+    // Otherwise indexes and filters grow with the repository, outside of any bound.
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    tables.set_whole_key_filtering(true);
+
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&tables);
+    // Nearly all bytes are ids and locations, which do not shrink.
+    options.set_compression_type(DBCompressionType::None);
+    options.set_paranoid_checks(true);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(WRITE_BUFFERS);
+    options.set_max_open_files(MAX_OPEN_FILES);
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    options.set_keep_log_file_num(INFO_LOG_FILES);
+    options
+}
+
+/// Damage is told apart because a rebuild heals it, and a full disk because room does.
+fn failure(path: &Path, error: &rocksdb::Error) -> Error {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption => Error::FileCorrupt { path: path.to_owned(), why: message },
+        ErrorKind::IOError if message.contains("No space left") || message.contains("quota exceeded") => {
+            Error::Full { what: format!("catalog: {message}") }
+        }
+        _ => Error::Catalog(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(value: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(value.to_vec())
+    }
+
+    fn sample(path: &Path) -> RocksIndex {
+        let index = RocksIndex::open(path, 1 << 20).unwrap();
+        let mut batch = Batch::default();
+        for (key, value) in [("a", "0"), ("ka", "1"), ("kb", "2"), ("kc", "3"), ("l", "4")] {
+            batch.put(key.as_bytes(), value.as_bytes());
+        }
+        index.write(batch).unwrap();
+        index
+    }
+
+    #[test]
+    fn scans_stay_within_prefix_and_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = sample(dir.path());
+        let scan = |from: &[u8], limit| {
+            let mut found = Vec::new();
+            let visit = |key: &[u8], value: &[u8]| {
+                found.push([key, value].concat());
+                Ok(())
+            };
+            index.view().scan(b"k", from, limit, visit).unwrap();
+            found
+        };
+        assert_eq!(scan(b"k", 9), [b"a1", b"b2", b"c3"]);
+        assert_eq!(scan(b"kb", 9), [b"b2", b"c3"]);
+        assert_eq!(scan(b"k", 1), [b"a1"]);
+        assert_eq!(index.view().last(b"k", raw).unwrap().unwrap(), b"3");
+        assert_eq!(index.view().last(b"x", raw).unwrap(), None);
+    }
+
+    #[test]
+    fn a_batch_of_keys_is_answered_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = sample(dir.path());
+        let keys = [b"kc".to_vec(), b"??".to_vec(), b"a".to_vec(), b"kc".to_vec()];
+        let found = index.multi_get(&keys, raw).unwrap();
+        assert_eq!(found, [Some(b"3".to_vec()), None, Some(b"0".to_vec()), Some(b"3".to_vec())]);
+    }
+
+    #[test]
+    fn a_view_does_not_move() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = sample(dir.path());
+        let view = index.view();
+        let mut batch = Batch::default();
+        batch.delete(b"a");
+        index.write(batch).unwrap();
+        assert_eq!(view.get(b"a", raw).unwrap().unwrap(), b"0");
+        assert_eq!(index.view().get(b"a", raw).unwrap(), None);
+    }
+
+    #[test]
+    fn damage_is_reported_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sample(dir.path()));
+        std::fs::write(dir.path().join("CURRENT"), "no manifest\n").unwrap();
+        let Err(error) = RocksIndex::open(dir.path(), 1 << 20) else { panic!("opened") };
+        assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
+        assert!(error.hint().contains("imprint-server rebuild"));
+    }
+}

@@ -1,0 +1,271 @@
+//! What can go wrong in a repository: facts with identities, and for each what the caller can do.
+
+use std::{io, path::PathBuf};
+
+use imprint_content::{DecodeError, ImageName, ObjectId, TagName};
+use imprint_proto::{Failure, Kind};
+use thiserror::Error;
+
+use crate::PackId;
+
+/// A failure of the store or of one of its engines.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No version of this image was ever pushed.
+    #[error("there is no image {0}")]
+    ImageNotFound(ImageName),
+    /// The image has no such version.
+    #[error("{image} has no version {wanted}")]
+    VersionNotFound {
+        /// The image.
+        image: ImageName,
+        /// What was asked for: a number, the start of an id, or `latest`.
+        wanted: String,
+    },
+    /// The image has no such tag.
+    #[error("{image} has no tag {tag}")]
+    TagNotFound {
+        /// The image.
+        image: ImageName,
+        /// The tag.
+        tag: TagName,
+    },
+    /// Several versions have ids that start like this.
+    #[error("{count} versions of {image} have ids that start with {prefix}")]
+    AmbiguousId {
+        /// The image.
+        image: ImageName,
+        /// The digits.
+        prefix: String,
+        /// How many versions match.
+        count: usize,
+    },
+    /// Compare-and-set found another counter.
+    #[error("{image}:{tag} was moved by somebody else (counter {actual}, expected {expected})")]
+    TagMoved {
+        /// The image.
+        image: ImageName,
+        /// The tag.
+        tag: TagName,
+        /// The counter the caller knew.
+        expected: u64,
+        /// The counter found; 0 when the tag does not exist.
+        actual: u64,
+    },
+    /// A version cannot be removed while tags name it.
+    #[error("{image}@{number} is tagged {tags}")]
+    VersionTagged {
+        /// The image.
+        image: ImageName,
+        /// The version.
+        number: u64,
+        /// The tags, joined by commas.
+        tags: String,
+    },
+    /// The upload id was used for something else.
+    #[error("upload {upload} belongs to another push: {why}")]
+    UploadMismatch {
+        /// The upload.
+        upload: crate::UploadId,
+        /// What differs.
+        why: &'static str,
+    },
+    /// A request that no correct client sends.
+    #[error("{0}")]
+    BadRequest(String),
+    /// A message or record that cannot be decoded.
+    #[error("the client sent something that cannot be decoded: {0}")]
+    BadMessage(#[source] DecodeError),
+    /// A received object is not what its id says.
+    #[error("received bytes do not hash to their id {0}")]
+    WrongBytes(ObjectId),
+    /// A record in a pack is damaged.
+    #[error("the record at byte {offset} of pack {pack} is damaged: {why}")]
+    RecordCorrupt {
+        /// The pack.
+        pack: PackId,
+        /// Where the record starts.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file of the repository is damaged.
+    #[error("{path} is damaged: {why}")]
+    FileCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The catalog knows a pack that storage does not have.
+    #[error("pack {0} is missing")]
+    PackMissing(PackId),
+    /// A version refers to an object that no pack has.
+    #[error("object {0} is missing")]
+    ObjectMissing(ObjectId),
+    /// No space left.
+    #[error("the repository's disk is full ({what})")]
+    Full {
+        /// What could not be written.
+        what: String,
+    },
+    /// A write or sync failed earlier; nothing is written since.
+    #[error("the repository no longer accepts writes: {why}")]
+    WritesStopped {
+        /// The first failure.
+        why: String,
+    },
+    /// The system refused an operation on a file.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// A verb: `read`, `sync`, ...
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The catalog's engine failed.
+    #[error("the catalog failed: {0}")]
+    Catalog(String),
+    /// Another process serves this directory.
+    #[error("{path} is in use by {by}")]
+    Locked {
+        /// The repository.
+        path: PathBuf,
+        /// Who has it, as it wrote itself.
+        by: String,
+        /// How to reach it: a URL, empty when it does not listen.
+        url: String,
+    },
+    /// There is no repository.
+    #[error("{0} is not a repository")]
+    NoRepository(PathBuf),
+    /// Something else is where a repository would be created.
+    #[error("{0} is neither empty nor a repository")]
+    NotEmpty(PathBuf),
+    /// Written by a version of Imprint that this one does not understand.
+    #[error("{path} needs a newer Imprint: {why}")]
+    Incompatible {
+        /// The repository.
+        path: PathBuf,
+        /// Which feature or format.
+        why: String,
+    },
+}
+
+impl Error {
+    /// An I/O failure, with a full disk told apart.
+    pub fn io(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { what: format!("cannot {what} {}", path.display()) }
+            }
+            _ => Self::Io { what, path, source },
+        }
+    }
+
+    /// What the caller can do.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::ImageNotFound(_)
+            | Self::VersionNotFound { .. }
+            | Self::TagNotFound { .. }
+            | Self::NoRepository(_) => Kind::NotFound,
+            Self::TagMoved { .. } | Self::VersionTagged { .. } => Kind::Conflict,
+            Self::AmbiguousId { .. }
+            | Self::UploadMismatch { .. }
+            | Self::BadRequest(_)
+            | Self::BadMessage(_)
+            | Self::WrongBytes(_)
+            | Self::NotEmpty(_)
+            | Self::Incompatible { .. } => Kind::Invalid,
+            Self::Full { .. } => Kind::Exhausted,
+            Self::WritesStopped { .. } | Self::Locked { .. } => Kind::Unavailable,
+            Self::RecordCorrupt { .. } | Self::FileCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
+                Kind::Corrupt
+            }
+            Self::Io { .. } | Self::Catalog(_) => Kind::Internal,
+        }
+    }
+
+    /// The machine-readable reason.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::ImageNotFound(_) => "IMAGE_NOT_FOUND",
+            Self::VersionNotFound { .. } => "VERSION_NOT_FOUND",
+            Self::TagNotFound { .. } => "TAG_NOT_FOUND",
+            Self::AmbiguousId { .. } => "AMBIGUOUS_ID",
+            Self::TagMoved { .. } => "TAG_MOVED",
+            Self::VersionTagged { .. } => "VERSION_TAGGED",
+            Self::UploadMismatch { .. } => "UPLOAD_MISMATCH",
+            Self::BadRequest(_) => "BAD_REQUEST",
+            Self::BadMessage(_) => "BAD_MESSAGE",
+            Self::WrongBytes(_) => "WRONG_BYTES",
+            Self::RecordCorrupt { .. } => "RECORD_CORRUPT",
+            Self::FileCorrupt { .. } => "FILE_CORRUPT",
+            Self::PackMissing(_) => "PACK_MISSING",
+            Self::ObjectMissing(_) => "OBJECT_MISSING",
+            Self::Full { .. } => "DISK_FULL",
+            Self::WritesStopped { .. } => "WRITES_STOPPED",
+            Self::Io { .. } => "IO",
+            Self::Catalog(_) => "CATALOG",
+            Self::Locked { .. } => "LOCKED",
+            Self::NoRepository(_) => "NO_REPOSITORY",
+            Self::NotEmpty(_) => "NOT_EMPTY",
+            Self::Incompatible { .. } => "INCOMPATIBLE",
+        }
+    }
+
+    /// What to do about it; empty when there is nothing to say.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::ImageNotFound(_) => "`imprint images` lists the images of this repository".into(),
+            Self::VersionNotFound { image, .. } | Self::TagNotFound { image, .. } => {
+                format!("`imprint versions {image}` lists what there is")
+            }
+            Self::AmbiguousId { .. } => "give more digits, or the version's number".into(),
+            Self::TagMoved { .. } => "look at it again and repeat the command".into(),
+            Self::VersionTagged { image, .. } => {
+                format!("remove a tag with `imprint tag {image} TAG --delete` first")
+            }
+            Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
+                "push an image that holds the same data again, or use another version".into()
+            }
+            Self::Full { .. } => "make room on the disk of the repository and repeat the command".into(),
+            Self::WritesStopped { .. } => {
+                "check the disk and the kernel log, then start the repository again; reads still work".into()
+            }
+            Self::Locked { url, .. } if !url.is_empty() => format!("reach it with `--repo {url}`"),
+            Self::Locked { .. } => "wait until it has finished, or run imprint-server to share the repository".into(),
+            Self::NoRepository(_) => "push to it to create it".into(),
+            Self::NotEmpty(_) => "choose an empty or new directory".into(),
+            Self::FileCorrupt { .. } => {
+                "`imprint-server rebuild` recreates what can be derived from packs and journal".into()
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self { kind: error.kind(), reason: error.reason().into(), message, hint: error.hint() }
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Failure::from(&error).into()
+    }
+}

@@ -1,0 +1,137 @@
+//! `imprint-server`: serves a repository directory over gRPC, and mends its catalog offline.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use imprint_server::{
+    Error, service,
+    store::{Directory, OpenMode, StoreOptions},
+};
+use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A repository for disk images, as a service.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a repository; it is created if the directory is empty or does not exist.
+    Serve {
+        /// The repository's directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Address and port to listen on. There is no authentication yet: keep it inside a trusted network.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+        listen: SocketAddr,
+        /// Memory for the catalog's cache, in MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        catalog_cache: u64,
+    },
+    /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
+    Rebuild {
+        /// The repository's directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("IMPRINT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let result = match arguments.command {
+        Command::Serve { data, listen, catalog_cache } => runtime.block_on(serve(data, listen, catalog_cache)),
+        Command::Rebuild { data } => runtime.block_on(rebuild(data)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error),
+    }
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("imprint-server: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because: {cause}");
+        source = cause.source();
+    }
+    if let Some(hint) = error.downcast_ref::<Error>().map(Error::hint).filter(|hint| !hint.is_empty()) {
+        eprintln!("  hint: {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+type AnyError = Box<dyn std::error::Error>;
+
+async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<(), AnyError> {
+    let options =
+        StoreOptions { catalog_cache_bytes: (catalog_cache as usize) << 20, program: "imprint-server".into() };
+    let Directory { store, mut lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let address = listener.local_addr()?;
+    lock.announce(&format!("http://{address}"))?;
+    info!(repository = %store.repository(), data = %data.display(), "listening on http://{address}");
+    let stop = stop_signal()?;
+    tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(30)))
+        .add_service(service::server(store))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            let _ = stop.await;
+            info!("stopping; what clients have sent so far is kept");
+        })
+        .await?;
+    Ok(())
+}
+
+/// Finishes at the first SIGINT or SIGTERM; at the second one, or when streams take too long, the process ends: a
+/// crash loses nothing that was acknowledged.
+fn stop_signal() -> Result<JoinHandle<()>, AnyError> {
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    Ok(tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {},
+                _ = terminate.recv() => {},
+                () = tokio::time::sleep(Duration::from_secs(20)) => {},
+            }
+            std::process::exit(1);
+        });
+    }))
+}
+
+async fn rebuild(data: PathBuf) -> Result<(), AnyError> {
+    let started = std::time::Instant::now();
+    let outcome =
+        Directory::rebuild(&data, StoreOptions { program: "imprint-server rebuild".into(), ..Default::default() })
+            .await?;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{} packs, {} records, {seconds:.1} s", outcome.packs, outcome.records);
+    for pack in &outcome.damaged {
+        println!("pack {pack} is damaged; its intact records are used");
+    }
+    for pack in &outcome.unreadable {
+        println!("pack {pack} cannot be read; it was left as it is");
+    }
+    Ok(())
+}

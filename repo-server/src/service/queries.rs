@@ -1,0 +1,111 @@
+//! Questions and small decisions: each one call to the catalog.
+
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use imprint_content::{Codec, ImageName, Profile, Selector};
+use imprint_proto::v1;
+use tonic::Status;
+
+use crate::{
+    Error,
+    catalog::{ImageRecord, VersionKey},
+    store::{Store, Superblock},
+};
+
+use super::{Answers, convert};
+
+pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
+    v1::DescribeResponse {
+        repository_id: bytes::Bytes::copy_from_slice(store.repository().as_bytes()),
+        server: concat!("imprint-server ", env!("CARGO_PKG_VERSION")).into(),
+        format_version: Superblock::FORMAT_VERSION.into(),
+        default_profile: Profile::V1.number.into(),
+        profiles: vec![Profile::V1.number.into()],
+        codecs: vec![Codec::Raw.number().into(), Codec::Zstd.number().into()],
+        features: Vec::new(),
+    }
+}
+
+pub(super) async fn version(store: &Store, request: v1::GetVersionRequest) -> Result<v1::Version, Error> {
+    let image = convert::image(&request.image)?;
+    let record = store.catalog().version(image.clone(), convert::selector(request.selector)?).await?;
+    let tags = store.catalog().tags(image).await?;
+    Ok(convert::version(&record, &tags))
+}
+
+pub(super) async fn versions(store: &Store, request: &v1::ListVersionsRequest) -> Result<Answers<v1::Version>, Error> {
+    let image = convert::image(&request.image)?;
+    let tags = store.catalog().tags(image.clone()).await?;
+    let records = pages(store.clone(), 0, move |store, after| {
+        let image = image.clone();
+        async move {
+            let page = store.versions_after(image, after).await?;
+            let next = page.last().map(|last| last.number);
+            Ok((page, next))
+        }
+    });
+    // An unknown image is an error of the call, not of its first answer.
+    let mut records = Box::pin(records.peekable());
+    if let Some(Err(_)) = records.as_mut().peek().await
+        && let Some(Err(error)) = records.next().await
+    {
+        return Err(error);
+    }
+    Ok(records.map_ok(move |record| convert::version(&record, &tags)).map_err(Status::from).boxed())
+}
+
+pub(super) fn images(store: &Store) -> Answers<v1::Image> {
+    let records = pages(store.clone(), None::<ImageName>, |store, after| async move {
+        let page = store.images_after(after).await?;
+        let next = page.last().map(|last| Some(last.name.clone()));
+        Ok((page, next))
+    });
+    let store = store.clone();
+    records.and_then(move |record| image(store.clone(), record)).map_err(Status::from).boxed()
+}
+
+async fn image(store: Store, record: ImageRecord) -> Result<v1::Image, Error> {
+    let tags = store.catalog().tags(record.name.clone()).await?;
+    let newest = match record.versions {
+        0 => None,
+        _ => Some(store.catalog().version(record.name.clone(), Selector::Latest).await?),
+    };
+    Ok(v1::Image {
+        name: record.name.to_string(),
+        versions: record.versions,
+        newest: newest.map(|newest| convert::version(&newest, &tags)),
+        tags: tags.iter().map(convert::tag_message).collect(),
+    })
+}
+
+pub(super) async fn set_tag(store: &Store, request: v1::SetTagRequest) -> Result<v1::Tag, Error> {
+    let key = VersionKey { image: convert::image(&request.image)?, number: request.number };
+    let tag = store.catalog().set_tag(key, convert::tag(&request.name)?, request.expected_counter).await?;
+    Ok(convert::tag_message(&tag))
+}
+
+pub(super) async fn remove_tag(store: &Store, request: v1::RemoveTagRequest) -> Result<(), Error> {
+    let (image, name) = (convert::image(&request.image)?, convert::tag(&request.name)?);
+    store.catalog().remove_tag(image, name, request.expected_counter).await
+}
+
+/// All items of a listing that is read a page at a time; `read` returns a page and where the next one starts.
+fn pages<T, K, F>(
+    store: Store,
+    start: K,
+    read: impl Fn(Store, K) -> F + Clone + Send + 'static,
+) -> impl Stream<Item = Result<T, Error>> + Send
+where
+    T: Send + 'static,
+    K: Send + 'static,
+    F: Future<Output = Result<(Vec<T>, Option<K>), Error>> + Send,
+{
+    stream::try_unfold(Some(start), move |start| {
+        let (store, read) = (store.clone(), read.clone());
+        async move {
+            let Some(start) = start else { return Ok(None) };
+            let (page, next) = read(store, start).await?;
+            Ok(if page.is_empty() { None } else { Some((stream::iter(page.into_iter().map(Ok)), next)) })
+        }
+    })
+    .try_flatten()
+}

@@ -1,0 +1,105 @@
+//! Files of sealed packs that are kept open, because reads come in many small batches.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+
+use super::missing_or_io;
+use crate::{Error, PackId, storage::range_in};
+
+/// Most files kept open; the one opened first gives way.
+const MAX_OPEN: usize = 64;
+
+/// The files that are open now.
+#[derive(Debug, Default)]
+pub(super) struct OpenPacks {
+    files: Mutex<VecDeque<Arc<PackFile>>>,
+}
+
+/// The file of a sealed pack.
+#[derive(Debug)]
+pub(super) struct PackFile {
+    pack: PackId,
+    path: PathBuf,
+    length: u64,
+    file: File,
+}
+
+impl OpenPacks {
+    /// The file of a pack, opened if it is not open yet.
+    pub(super) fn open(&self, pack: PackId, path: &Path) -> Result<Arc<PackFile>, Error> {
+        // Opened under the lock: otherwise a file that is removed meanwhile could be kept, and with it its space.
+        let mut files = self.lock();
+        if let Some(open) = files.iter().find(|open| open.pack == pack) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = PackFile::open(pack, path).map_err(|error| missing_or_io(pack, "open", path, error))?;
+        if files.len() == MAX_OPEN {
+            files.pop_front();
+        }
+        let opened = Arc::new(opened);
+        files.push_back(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Removes the file of a pack, if it exists.
+    pub(super) fn remove(&self, pack: PackId, path: &Path) -> Result<(), Error> {
+        let mut files = self.lock();
+        files.retain(|open| open.pack != pack);
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|error| Error::io("remove", path, error)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<PackFile>>> {
+        self.files.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl PackFile {
+    fn open(pack: PackId, path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { pack, path: path.into(), length, file })
+    }
+
+    /// Reads one range.
+    pub(super) fn read(&self, range: &Range<u64>) -> Result<Bytes, Error> {
+        let mut bytes = vec![0; range_in(self.pack, range, self.length)?.len()];
+        match self.file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => Ok(bytes.into()),
+            Err(error) => Err(Error::io("read", &self.path, error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_files_stays_open_and_each_is_opened_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pack");
+        fs::write(&path, "x").unwrap();
+        let pack = |number| PackId::from_bytes([number; 16]);
+
+        let open_packs = OpenPacks::default();
+        let first = open_packs.open(pack(0), &path).unwrap();
+        assert!(Arc::ptr_eq(&first, &open_packs.open(pack(0), &path).unwrap()));
+        for number in 0..=MAX_OPEN as u8 {
+            open_packs.open(pack(number), &path).unwrap();
+        }
+        assert_eq!(open_packs.lock().len(), MAX_OPEN);
+        assert!(!Arc::ptr_eq(&first, &open_packs.open(pack(0), &path).unwrap()));
+    }
+}

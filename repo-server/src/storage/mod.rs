@@ -1,0 +1,67 @@
+//! Where packs live: the seam between the store and local files or, later, an object store.
+//!
+//! A pack is written once, front to back, and exists only once it is sealed; then it never changes.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Error, PackId};
+
+pub mod durable;
+
+mod gate;
+#[cfg(test)]
+mod laws;
+mod local;
+mod memory;
+
+pub use gate::WriteGate;
+pub use local::LocalPacks;
+pub use memory::MemoryPacks;
+
+/// Keeps packs. Every engine passes [`laws`].
+#[async_trait]
+pub trait PackStorage: Send + Sync + 'static {
+    /// Starts a pack. Nothing of it can be read before it is sealed.
+    async fn create(&self, pack: PackId) -> Result<Box<dyn PackSink>, Error>;
+
+    /// Reads byte ranges of a sealed pack, in the order given. The caller joins neighbouring ranges.
+    ///
+    /// # Errors
+    /// [`Error::PackMissing`] when there is no such pack, [`Error::RecordCorrupt`] when a range ends behind it.
+    async fn read(&self, pack: PackId, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, Error>;
+
+    /// Length of a sealed pack in bytes.
+    async fn length(&self, pack: PackId) -> Result<u64, Error>;
+
+    /// All sealed packs, in no order.
+    async fn list(&self) -> Result<Vec<PackId>, Error>;
+
+    /// Removes a sealed pack; durable on return. Removing what does not exist succeeds.
+    async fn delete(&self, pack: PackId) -> Result<(), Error>;
+}
+
+/// Writes one pack. Dropped without [`seal`](Self::seal), the pack never existed.
+#[async_trait]
+pub trait PackSink: Send {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// After any error the pack must be abandoned: its tail is unknown.
+    async fn append(&mut self, bytes: Bytes) -> Result<(), Error>;
+
+    /// Makes the pack durable, then visible under its id.
+    async fn seal(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// The range as indices, if a pack of this length has it. Before anything is allocated for it.
+fn range_in(pack: PackId, range: &Range<u64>, length: u64) -> Result<Range<usize>, Error> {
+    if range.start > range.end || range.end > length {
+        let why = format!("bytes up to {} were asked for, and the pack has {length}", range.end);
+        return Err(Error::RecordCorrupt { pack, offset: range.start, why });
+    }
+    let index = |at| usize::try_from(at).expect("packs are far below 4 GiB");
+    Ok(index(range.start)..index(range.end))
+}

@@ -1,0 +1,167 @@
+//! Checks that everything a new tree needs is there, before it may become a version.
+//!
+//! A subtree counts as complete only where the base, which the upload holds, has the same node at the same place.
+//! Any other node is read and its references are looked up, even if its bytes were present before: a node that was
+//! left behind by a removed version says nothing about its children.
+
+use std::collections::HashSet;
+
+use imprint_content::{
+    ChunkId, Extent, NodeId, ObjectId,
+    tree::{Child, Node, Summary},
+};
+use imprint_proto::limits::MAX_MISSING_IDS;
+
+use crate::{Error, UploadId, catalog::Catalog};
+
+use super::{nodes::NodeReader, tree_view::TreeView};
+
+/// What a tree needs and no live pack has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Chunks.
+    pub chunks: Vec<ChunkId>,
+    /// Nodes, and damaged ones; what is below them is not known yet.
+    pub nodes: Vec<NodeId>,
+}
+
+impl Missing {
+    const fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.nodes.is_empty()
+    }
+
+    const fn is_long(&self) -> bool {
+        self.chunks.len() + self.nodes.len() >= MAX_MISSING_IDS
+    }
+}
+
+/// Walks what is new in a tree.
+pub(super) struct ClosureCheck<'a> {
+    nodes: &'a NodeReader,
+    catalog: &'a dyn Catalog,
+    upload: UploadId,
+    base: Option<TreeView>,
+    /// Nodes whose subtrees were walked: a tree may refer to one node from many places.
+    visited: HashSet<NodeId>,
+    chunks: Vec<(ChunkId, u64)>,
+    missing: Missing,
+}
+
+/// Looked up at once.
+const BATCH: usize = 1024;
+
+impl<'a> ClosureCheck<'a> {
+    pub(super) async fn new(
+        nodes: &'a NodeReader,
+        catalog: &'a dyn Catalog,
+        upload: UploadId,
+        base: Option<NodeId>,
+    ) -> Result<Self, Error> {
+        let base = match base {
+            Some(root) => Some(TreeView::open(nodes.clone(), root).await?),
+            None => None,
+        };
+        let visited = HashSet::new();
+        Ok(Self { nodes, catalog, upload, base, visited, chunks: Vec::new(), missing: Missing::default() })
+    }
+
+    /// The totals of the tree, or what is missing for it.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when the tree contradicts itself or the chunks it refers to.
+    pub(super) async fn run(mut self, root: NodeId) -> Result<Result<Summary, Missing>, Error> {
+        let Some(node) = self.nodes.intact(&[root]).await?.remove(&root) else {
+            return Ok(Err(Missing { nodes: vec![root], chunks: Vec::new() }));
+        };
+        let totals = node.summary();
+        self.hold(&[root]).await?;
+        let mut stack = vec![(node.level(), 0, Child { id: root, summary: totals })];
+        while let Some((level, offset, child)) = stack.pop() {
+            if self.missing.is_long() {
+                break;
+            }
+            if self.is_complete(level, offset, child.id).await? {
+                continue;
+            }
+            if let Some(node) = self.load(level, child).await? {
+                self.enter(&node, offset, &mut stack).await?;
+            }
+        }
+        self.look_up_chunks().await?;
+        Ok(if self.missing.is_empty() { Ok(totals) } else { Err(self.missing) })
+    }
+
+    async fn is_complete(&mut self, level: u8, offset: u64, id: NodeId) -> Result<bool, Error> {
+        if self.visited.contains(&id) {
+            return Ok(true);
+        }
+        let in_base = match &self.base {
+            // A base with a damaged node vouches for nothing.
+            Some(base) => base.node_at(level, offset).await.is_ok_and(|found| found == Some(id)),
+            None => false,
+        };
+        Ok(in_base || !self.visited.insert(id))
+    }
+
+    async fn load(&mut self, level: u8, child: Child) -> Result<Option<std::sync::Arc<Node>>, Error> {
+        let Some(node) = self.nodes.intact(&[child.id]).await?.remove(&child.id) else {
+            self.missing.nodes.push(child.id);
+            return Ok(None);
+        };
+        if node.level() != level || node.summary() != child.summary {
+            return Err(Error::BadRequest(format!("node {} is not what its parent says", child.id)));
+        }
+        Ok(Some(node))
+    }
+
+    async fn enter(&mut self, node: &Node, offset: u64, stack: &mut Vec<(u8, u64, Child)>) -> Result<(), Error> {
+        match node {
+            Node::Leaf(extents) => {
+                self.chunks.extend(extents.iter().filter_map(with_length));
+                if self.chunks.len() >= BATCH {
+                    self.look_up_chunks().await?;
+                }
+            }
+            Node::Inner { level, children } => {
+                let ids: Vec<NodeId> = children.iter().map(|child| child.id).collect();
+                self.hold(&ids).await?;
+                let mut start = offset;
+                let first = stack.len();
+                for child in children {
+                    stack.push((level - 1, start, *child));
+                    start += child.summary.length;
+                }
+                stack[first..].reverse();
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, nodes: &[NodeId]) -> Result<(), Error> {
+        let ids = nodes.iter().map(|id| (*id).into()).collect();
+        self.catalog.locate_and_hold(self.upload, ids).await.map(drop)
+    }
+
+    async fn look_up_chunks(&mut self) -> Result<(), Error> {
+        let chunks = std::mem::take(&mut self.chunks);
+        let ids: Vec<ObjectId> = chunks.iter().map(|(id, _)| (*id).into()).collect();
+        let locations = self.catalog.locate_and_hold(self.upload, ids).await?;
+        for ((id, length), location) in chunks.into_iter().zip(locations) {
+            match location {
+                Some(found) if u64::from(found.raw_length) == length => {}
+                Some(found) => {
+                    return Err(Error::BadRequest(format!(
+                        "the tree says chunk {id} has {length} bytes, it has {}",
+                        found.raw_length
+                    )));
+                }
+                None => self.missing.chunks.push(id),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn with_length(extent: &Extent) -> Option<(ChunkId, u64)> {
+    extent.chunk().map(|id| (id, extent.length))
+}

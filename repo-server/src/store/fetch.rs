@@ -1,0 +1,166 @@
+//! Reads chunks of a version by their position in it.
+//!
+//! A reader names image offsets, never chunk ids: the right to read a chunk follows from the version that holds it.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use imprint_content::{Codec, NodeId};
+
+use crate::{
+    Error, PackId,
+    catalog::Location,
+    pack::{Purpose, decode_record, record_length},
+};
+
+use super::{
+    Store,
+    tree_view::{LeafCursor, TreeView},
+};
+
+/// Reads are joined up to this many bytes.
+const READ_BYTES: u64 = 1 << 20;
+/// Records further apart than this are read one by one.
+const READ_GAP_BYTES: u64 = 32 << 10;
+/// Reads of one request under way at once.
+const READS_IN_FLIGHT: usize = 4;
+
+/// A chunk as stored, for the position it was asked by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedChunk {
+    /// Where the extent starts in the image, in bytes.
+    pub offset: u64,
+    /// How `stored` is encoded.
+    pub codec: Codec,
+    /// Length after decoding, in bytes.
+    pub raw_length: u32,
+    /// The payload; *not* hashed here: the restoring client hashes all that it writes.
+    pub stored: Bytes,
+}
+
+/// Reads chunks of one version.
+pub struct ChunkReader {
+    store: Store,
+    leaves: LeafCursor,
+}
+
+impl ChunkReader {
+    pub(super) async fn open(store: &Store, root: NodeId) -> Result<Self, Error> {
+        let view = TreeView::open(store.nodes.clone(), root).await?;
+        Ok(Self { store: store.clone(), leaves: LeafCursor::new(view) })
+    }
+
+    /// The chunks that start at these offsets, in pack order, in groups of about 1 MiB.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when no data extent starts at an offset; [`Error::ObjectMissing`] or
+    /// [`Error::RecordCorrupt`] when the repository is damaged there.
+    pub async fn read(
+        &mut self,
+        offsets: &[u64],
+    ) -> Result<impl Stream<Item = Result<Vec<FetchedChunk>, Error>> + Send + use<>, Error> {
+        let mut ids = Vec::with_capacity(offsets.len());
+        for offset in offsets {
+            ids.push(self.leaves.chunk_at(*offset).await?.into());
+        }
+        let locations = self.store.catalog.locate(ids.clone()).await?;
+        let mut wanted = Vec::with_capacity(offsets.len());
+        for ((offset, id), location) in offsets.iter().zip(ids).zip(locations) {
+            wanted.push((*offset, location.ok_or(Error::ObjectMissing(id))?));
+        }
+        let packs = Arc::clone(&self.store.packs);
+        let reads = stream::iter(plan_reads(wanted)).map(move |plan| {
+            let packs = Arc::clone(&packs);
+            async move {
+                let bytes = packs.read(plan.pack, vec![plan.range()]).await?.pop().unwrap_or_default();
+                plan.records.iter().map(|(offset, location)| fetched(*offset, location, &plan, &bytes)).collect()
+            }
+        });
+        Ok(reads.buffered(READS_IN_FLIGHT).into_stream())
+    }
+}
+
+fn fetched(offset: u64, at: &Location, plan: &ReadPlan<u64>, bytes: &Bytes) -> Result<FetchedChunk, Error> {
+    let (_, payload) = decode_record(Purpose::Chunks, &plan.slice(bytes, at))
+        .map_err(|error| Error::RecordCorrupt { pack: at.pack, offset: at.offset.into(), why: error.to_string() })?;
+    Ok(FetchedChunk { offset, codec: payload.codec, raw_length: payload.raw_length, stored: payload.stored })
+}
+
+/// One read of neighbouring records, each with what it was asked for.
+pub(super) struct ReadPlan<T> {
+    pub(super) pack: PackId,
+    pub(super) records: Vec<(T, Location)>,
+}
+
+impl<T> ReadPlan<T> {
+    pub(super) fn range(&self) -> Range<u64> {
+        let start = self.records.first().map_or(0, |(_, first)| first.offset.into());
+        let end = self.records.last().map_or(0, |(_, last)| end(last));
+        start..end
+    }
+
+    /// The bytes of one record out of the bytes of [`range`](Self::range).
+    pub(super) fn slice(&self, bytes: &Bytes, at: &Location) -> Bytes {
+        let from = (u64::from(at.offset) - self.range().start) as usize;
+        bytes.slice(from..from + record_length(at.stored_length) as usize)
+    }
+}
+
+fn end(at: &Location) -> u64 {
+    u64::from(at.offset) + record_length(at.stored_length)
+}
+
+/// Sorts into pack order and joins neighbours.
+pub(super) fn plan_reads<T>(mut wanted: Vec<(T, Location)>) -> Vec<ReadPlan<T>> {
+    wanted.sort_by_key(|(_, at)| (at.pack, at.offset));
+    let mut plans: Vec<ReadPlan<T>> = Vec::new();
+    for (what, at) in wanted {
+        match plans.last_mut() {
+            Some(plan) if plan.pack == at.pack && joins(&plan.range(), &at) => plan.records.push((what, at)),
+            _ => plans.push(ReadPlan { pack: at.pack, records: vec![(what, at)] }),
+        }
+    }
+    plans
+}
+
+fn joins(range: &Range<u64>, at: &Location) -> bool {
+    // The same record twice ends where the range ends.
+    u64::from(at.offset) <= range.end + READ_GAP_BYTES && end(at) >= range.end && end(at) - range.start <= READ_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(pack: u8, offset: u32, stored_length: u32) -> Location {
+        let pack = PackId::from_bytes([pack; 16]);
+        Location { pack, offset, stored_length, raw_length: stored_length, codec: Codec::Raw }
+    }
+
+    #[test]
+    fn neighbours_are_read_together_in_pack_order() {
+        let next = record_length(1000) as u32;
+        let plans = plan_reads(vec![('c', at(2, 64, 10)), ('b', at(1, 64 + next, 1000)), ('a', at(1, 64, 1000))]);
+        let order: Vec<Vec<char>> =
+            plans.iter().map(|plan| plan.records.iter().map(|(what, _)| *what).collect()).collect();
+        assert_eq!(order, [vec!['a', 'b'], vec!['c']]);
+        assert_eq!(plans[0].range(), 64..64 + 2 * u64::from(next));
+    }
+
+    #[test]
+    fn distant_records_and_long_runs_are_read_apart() {
+        assert_eq!(plan_reads(vec![((), at(1, 64, 10)), ((), at(1, 1 << 20, 10))]).len(), 2);
+        let run = (0..40).map(|n| ((), at(1, n * record_length(100_000) as u32, 100_000))).collect();
+        let plans = plan_reads(run);
+        assert!(plans.len() >= 4 && plans.iter().all(|plan| plan.range().end - plan.range().start <= READ_BYTES));
+    }
+
+    #[test]
+    fn the_same_record_twice_is_one_read() {
+        let plans = plan_reads(vec![(1, at(1, 64, 10)), (2, at(1, 64, 10))]);
+        assert_eq!((plans.len(), plans[0].records.len()), (1, 2));
+        let bytes = Bytes::from(vec![7; (plans[0].range().end - plans[0].range().start) as usize]);
+        assert_eq!(plans[0].slice(&bytes, &plans[0].records[1].1).len() as u64, record_length(10));
+    }
+}

@@ -1,0 +1,107 @@
+//! The rules of a repository, over its two seams.
+//!
+//! The order of writes that makes "OK means durable" true: packs are sealed (synced, renamed, directory synced),
+//! then the catalog learns what is in them, then the tree's closure is checked, then the commit is appended to the
+//! journal and synced (that is the commit point), then the client hears of it. `docs/durability.md` has each crash.
+
+mod closure;
+mod directory;
+mod fetch;
+mod lock;
+mod nodes;
+mod pack_writer;
+mod recover;
+mod superblock;
+mod tree_view;
+mod upload;
+
+use std::sync::Arc;
+
+use imprint_content::{ImageName, Selector};
+
+use crate::{
+    Error, RepositoryId,
+    blocking::Blocking,
+    catalog::{Catalog, VersionKey, VersionRecord},
+    storage::PackStorage,
+};
+
+pub use closure::Missing;
+pub use directory::{Directory, OpenMode, StoreOptions};
+pub use fetch::{ChunkReader, FetchedChunk};
+pub use lock::Lock;
+pub use nodes::NodeReader;
+pub use recover::{RecoverOutcome, rebuild};
+pub use superblock::Superblock;
+pub use tree_view::{TreePiece, TreeWalk};
+pub use upload::{CommitRequest, Upload, UploadOutcome, check};
+
+/// A repository.
+#[derive(Clone)]
+pub struct Store {
+    repository: RepositoryId,
+    packs: Arc<dyn PackStorage>,
+    catalog: Arc<dyn Catalog>,
+    nodes: NodeReader,
+}
+
+impl Store {
+    /// A repository over these engines.
+    #[must_use]
+    pub fn new(
+        repository: RepositoryId,
+        packs: Arc<dyn PackStorage>,
+        catalog: Arc<dyn Catalog>,
+        blocking: Blocking,
+    ) -> Self {
+        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking);
+        Self { repository, packs, catalog, nodes }
+    }
+
+    /// Which repository this is.
+    #[must_use]
+    pub const fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
+    /// What is known: queries, tags and removals need nothing else.
+    #[must_use]
+    pub fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
+    }
+
+    /// The version with this image and number.
+    pub async fn version(&self, key: VersionKey) -> Result<VersionRecord, Error> {
+        self.catalog.version(key.image, Selector::Number(key.number)).await
+    }
+
+    /// Walks the tree of a version and leaves out what `have` has at the same place.
+    pub async fn walk_tree(&self, version: &VersionRecord, have: Option<&VersionRecord>) -> Result<TreeWalk, Error> {
+        TreeWalk::start(&self.nodes, version.content.root, have.map(|have| have.content.root)).await
+    }
+
+    /// Reads chunks of a version by their position.
+    pub async fn read_chunks(&self, version: &VersionRecord) -> Result<ChunkReader, Error> {
+        ChunkReader::open(self, version.content.root).await
+    }
+
+    /// Lengths as stored of a leaf's data extents, in order; 0 for those that are missing.
+    pub async fn stored_lengths(&self, extents: &[imprint_content::Extent]) -> Result<Vec<u32>, Error> {
+        let ids = extents.iter().filter_map(|extent| extent.chunk().map(Into::into)).collect();
+        let locations = self.catalog.locate(ids).await?;
+        Ok(locations.iter().map(|location| location.map_or(0, |found| found.stored_length)).collect())
+    }
+
+    /// Every image's name, versions and highest number, one page at a time.
+    pub async fn images_after(&self, after: Option<ImageName>) -> Result<Vec<crate::catalog::ImageRecord>, Error> {
+        self.catalog.images(after, PAGE).await
+    }
+
+    /// Versions of an image, one page at a time.
+    pub async fn versions_after(&self, image: ImageName, after: u64) -> Result<Vec<VersionRecord>, Error> {
+        self.catalog.versions(image, after, PAGE).await
+    }
+}
+
+/// Records read from the catalog at once when listing.
+const PAGE: usize = 256;

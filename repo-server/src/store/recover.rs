@@ -1,0 +1,63 @@
+//! Brings the catalog up to what storage has: after a crash a few packs, after a loss of the catalog all of them.
+
+use std::collections::HashSet;
+
+use tracing::{info, warn};
+
+use crate::{Error, PackId, pack::index::read_index};
+
+use super::Store;
+
+/// What indexing packs came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoverOutcome {
+    /// Packs whose records are known now.
+    pub packs: u64,
+    /// Their records.
+    pub records: u64,
+    /// Packs that could not be read at all.
+    pub unreadable: Vec<PackId>,
+    /// Packs with damaged parts; their other records are known.
+    pub damaged: Vec<PackId>,
+}
+
+/// Adds the packs that were sealed but not recorded: a crash between the two leaves such.
+pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome, Error> {
+    let known: HashSet<PackId> = store.catalog.packs().await?.iter().map(|pack| pack.id).collect();
+    let stored = store.packs.list().await?;
+    let on_storage: HashSet<PackId> = stored.iter().copied().collect();
+    for lost in known.difference(&on_storage) {
+        warn!(pack = %lost, "a pack that the catalog knows is missing");
+    }
+    index(store, stored.into_iter().filter(|pack| !known.contains(pack)).collect()).await
+}
+
+/// Fills an empty catalog, whose journal was replayed, from all packs.
+pub async fn rebuild(store: &Store) -> Result<RecoverOutcome, Error> {
+    let packs = store.packs.list().await?;
+    info!(packs = packs.len(), "reading the index of every pack");
+    index(store, packs).await
+}
+
+async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Error> {
+    let mut outcome = RecoverOutcome::default();
+    for pack in packs {
+        match read_index(&*store.packs, store.repository, pack).await {
+            Ok(index) => {
+                if !index.damage.is_empty() {
+                    warn!(%pack, damaged_ranges = index.damage.len(), "a pack is damaged; the rest of it is used");
+                    outcome.damaged.push(pack);
+                }
+                outcome.packs += 1;
+                outcome.records += u64::from(index.record.records);
+                store.catalog.add_pack(index.record, index.objects, None).await?;
+            }
+            Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_))) => {
+                warn!(%pack, %error, "a pack cannot be read; it is left as it is");
+                outcome.unreadable.push(pack);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(outcome)
+}

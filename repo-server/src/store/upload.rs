@@ -1,0 +1,197 @@
+//! One upload: what to send, what was received, and the commit that makes it a version.
+
+use std::{
+    collections::HashSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, Profile, TagName};
+
+use crate::{
+    Error,
+    catalog::{NewVersion, UploadRecord, UploadState, VersionRecord},
+    pack::Purpose,
+};
+
+use super::{
+    Store,
+    closure::{ClosureCheck, Missing},
+    pack_writer::{PackWriter, Sealed},
+};
+
+/// Objects that a client may have been told to send and has not sent, or that are not sealed yet. About 40 bytes
+/// each; far above what a correct client reaches.
+const MAX_UNSEALED: usize = 256 << 10;
+
+/// What a client asks to be committed.
+#[derive(Debug, Clone)]
+pub struct CommitRequest {
+    /// The content record as the client encoded it.
+    pub content_record: Bytes,
+    /// Tags to set to the version in the same step.
+    pub tags: Vec<TagName>,
+    /// Who pushed, as the client says.
+    pub who: String,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone)]
+pub enum UploadOutcome {
+    /// It is a version now, and durable.
+    Committed(Box<VersionRecord>),
+    /// Nothing was decided: send these and commit again.
+    Missing(Missing),
+}
+
+/// An upload in progress.
+pub struct Upload {
+    store: Store,
+    record: UploadRecord,
+    base: Option<VersionRecord>,
+    profile: Profile,
+    chunks: PackWriter,
+    nodes: PackWriter,
+    /// Asked for or received, and not in a sealed pack yet.
+    unsealed: HashSet<ObjectId>,
+    new_chunks: u64,
+    new_stored_bytes: u64,
+}
+
+impl Store {
+    /// Opens an upload, or finds that it was committed before.
+    pub async fn open_upload(
+        &self,
+        record: UploadRecord,
+        profile: Profile,
+    ) -> Result<Result<Upload, VersionRecord>, Error> {
+        if let UploadState::Committed(version) = self.catalog.open_upload(record.clone()).await? {
+            return Ok(Err(*version));
+        }
+        let base = match record.base.clone() {
+            Some(key) => Some(self.version(key).await?),
+            None => None,
+        };
+        let writer =
+            |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), record.id, purpose);
+        Ok(Ok(Upload {
+            store: self.clone(),
+            base,
+            profile,
+            chunks: writer(Purpose::Chunks),
+            nodes: writer(Purpose::Nodes),
+            unsealed: HashSet::new(),
+            new_chunks: 0,
+            new_stored_bytes: 0,
+            record,
+        }))
+    }
+}
+
+impl Upload {
+    /// For each id whether the client shall send it. What it need not send is held until the upload ends.
+    pub async fn ask(&mut self, ids: Vec<ObjectId>) -> Result<Vec<bool>, Error> {
+        let locations = self.store.catalog.locate_and_hold(self.record.id, ids.clone()).await?;
+        let send: Vec<bool> =
+            ids.iter().zip(locations).map(|(id, found)| found.is_none() && self.unsealed.insert(*id)).collect();
+        if self.unsealed.len() > MAX_UNSEALED {
+            return Err(Error::BadRequest(format!("{MAX_UNSEALED} objects were asked about and not sent")));
+        }
+        Ok(send)
+    }
+
+    /// Stores objects that [`check`] accepted, in their order.
+    pub async fn store(&mut self, purpose: Purpose, objects: Vec<(ObjectId, Payload)>) -> Result<(), Error> {
+        for (id, payload) in objects {
+            self.unsealed.insert(id);
+            let sealed = match purpose {
+                Purpose::Chunks => {
+                    self.new_chunks += 1;
+                    self.chunks.append(id, &payload).await?
+                }
+                Purpose::Nodes => self.nodes.append(id, &payload).await?,
+            };
+            self.settle(sealed);
+        }
+        Ok(())
+    }
+
+    /// Makes everything received durable. Called before a commit, and when a client goes away, so that it need not
+    /// send again what it sent.
+    pub async fn seal(&mut self) -> Result<(), Error> {
+        let (chunks, nodes) = tokio::join!(self.chunks.seal_all(), self.nodes.seal_all());
+        self.settle(chunks?);
+        self.settle(nodes?);
+        Ok(())
+    }
+
+    /// Seals, checks the tree's closure and commits. Durable when it returns a version.
+    pub async fn commit(&mut self, request: CommitRequest) -> Result<UploadOutcome, Error> {
+        let content = ContentRecord::decode(&request.content_record).map_err(Error::BadMessage)?;
+        self.check_record(&content)?;
+        self.seal().await?;
+        let base = self.base.as_ref().map(|base| base.content.root);
+        let check = ClosureCheck::new(&self.store.nodes, &*self.store.catalog, self.record.id, base).await?;
+        let totals = match check.run(content.root).await? {
+            Ok(totals) => totals,
+            Err(missing) => return Ok(UploadOutcome::Missing(missing)),
+        };
+        if totals.length != content.length {
+            return Err(Error::BadRequest(format!(
+                "the record says {} bytes, the tree has {}",
+                content.length, totals.length
+            )));
+        }
+        let version = NewVersion {
+            upload: self.record.id,
+            image: self.record.image.clone(),
+            content,
+            tags: request.tags,
+            committed_unix_ms: now_unix_ms(),
+            who: request.who,
+            data_bytes: totals.data,
+            new_chunks: self.new_chunks,
+            new_stored_bytes: self.new_stored_bytes,
+        };
+        Ok(UploadOutcome::Committed(Box::new(self.store.catalog.commit(version).await?)))
+    }
+
+    fn check_record(&self, content: &ContentRecord) -> Result<(), Error> {
+        if content.profile != self.profile.number {
+            return Err(Error::BadRequest("the record names another profile than the upload".into()));
+        }
+        let base = self.base.as_ref().map(|base| base.id);
+        if content.base.is_some() && content.base != base {
+            return Err(Error::BadRequest("the record names another base than the upload".into()));
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, sealed: Sealed) {
+        self.new_stored_bytes += sealed.bytes;
+        for id in sealed.objects {
+            self.unsealed.remove(&id);
+        }
+    }
+}
+
+/// Decodes a received object and hashes it: the server believes no client.
+///
+/// # Errors
+/// [`Error::WrongBytes`], or [`Error::BadRequest`] when it cannot be decoded or is no node.
+pub fn check(purpose: Purpose, id: ObjectId, payload: &Payload, scratch: &mut Vec<u8>) -> Result<(), Error> {
+    payload.decode_into(scratch).map_err(|error| Error::BadRequest(format!("object {id}: {error}")))?;
+    let actual: ObjectId = match purpose {
+        Purpose::Chunks => ChunkId::of(scratch).into(),
+        Purpose::Nodes => {
+            imprint_content::tree::Node::decode(scratch).map_err(Error::BadMessage)?;
+            NodeId::of(scratch).into()
+        }
+    };
+    if actual == id { Ok(()) } else { Err(Error::WrongBytes(id)) }
+}
+
+fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
