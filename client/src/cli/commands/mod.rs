@@ -1,0 +1,60 @@
+//! The commands, one file each. The doc comment of a command's arguments is its help.
+
+mod diff;
+mod images;
+mod push;
+mod remove;
+mod restore;
+mod show;
+mod stats;
+mod tag;
+mod verify;
+mod versions;
+
+use clap::Subcommand;
+use imprint_client::Phase;
+
+use super::{Exit, context::Context, failure::CliError, signals::LeftBehind};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(push::Push),
+    Restore(restore::Restore),
+    Verify(verify::Verify),
+    Diff(diff::Diff),
+    Images(images::Images),
+    Versions(versions::Versions),
+    Show(show::Show),
+    Tag(tag::Tag),
+    Remove(remove::Remove),
+    Stats(stats::Stats),
+}
+
+impl Command {
+    pub(crate) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        match self {
+            Self::Push(push) => push.run(context).await,
+            Self::Restore(restore) => restore.run(context).await,
+            Self::Verify(verify) => verify.run(context).await,
+            Self::Diff(diff) => diff.run(context).await,
+            Self::Images(images) => images.run(context).await,
+            Self::Versions(versions) => versions.run(context).await,
+            Self::Show(show) => show.run(context).await,
+            Self::Tag(tag) => tag.run(context).await,
+            Self::Remove(remove) => remove.run(context).await,
+            Self::Stats(stats) => stats.run(context).await,
+        }
+    }
+
+    /// What there is when a signal stops the command in this phase.
+    pub(crate) fn left_behind(&self, phase: Phase) -> LeftBehind {
+        match self {
+            Self::Push(push) => push.left_behind(phase),
+            Self::Restore(restore) => restore.left_behind(phase),
+            Self::Tag(_) | Self::Remove(_) => {
+                LeftBehind::new("it may or may not have been done", "run the same command again")
+            }
+            _ => LeftBehind::unchanged(),
+        }
+    }
+}

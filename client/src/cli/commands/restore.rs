@@ -1,0 +1,98 @@
+//! `imprint restore`.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use imprint_client::{Phase, RestoreOptions, RestoreOutcome, Version, restore};
+use imprint_content::Ref;
+use serde::Serialize;
+
+use crate::cli::{
+    Exit,
+    context::Context,
+    failure::CliError,
+    signals::LeftBehind,
+    size::{counted, size},
+    time::elapsed,
+    version_document::VersionDocument,
+};
+
+/// Write a version onto a file or a block device.
+///
+/// What the target holds already is kept, what differs is overwritten, and only chunks that the target lacks are
+/// fetched. Every byte is hashed as it is written or kept: the target is exactly the version, or the command fails.
+/// A mounted device, and a device smaller than the image, are refused before anything is written.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  imprint restore lab/workstation:stable /dev/sdc
+  imprint restore lab/workstation@1 debian.raw")]
+pub(crate) struct Restore {
+    /// The version.
+    #[arg(value_name = "REF")]
+    reference: Ref,
+    /// A file, which is created if need be, or a block device. Its content is replaced.
+    target: PathBuf,
+}
+
+impl Restore {
+    pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        let repo = context.open().await?;
+        let version = repo.version(&self.reference).await?;
+        let options = RestoreOptions { following: Some(self.reference.clone()), memory: context.memory() };
+        let start = Instant::now();
+        let restoring = restore(&repo, &version, &self.target, options, context.progress.clone());
+        let outcome = context.watch("restoring", restoring).await?;
+        context.output.result(&self.report(&version, &outcome, start.elapsed()))?;
+        Ok(Exit::Done)
+    }
+
+    pub(super) fn left_behind(&self, phase: Phase) -> LeftBehind {
+        match phase {
+            Phase::Preparing => LeftBehind::new("nothing was written to the target", ""),
+            _ => LeftBehind::new("the target is incomplete", "run the same command again to complete it"),
+        }
+    }
+
+    fn report(&self, version: &Version, outcome: &RestoreOutcome, took: Duration) -> Report {
+        Report {
+            version: version.into(),
+            target: self.target.to_string_lossy().into_owned(),
+            image_bytes: outcome.image_bytes,
+            kept_bytes: outcome.kept_bytes,
+            zeroed_bytes: outcome.zeroed_bytes,
+            written_bytes: outcome.written_bytes,
+            fetched_chunks: outcome.fetched_chunks,
+            fetched_bytes: outcome.fetched_bytes,
+            seconds: took.as_secs_f64(),
+        }
+    }
+}
+
+/// What a restore came to.
+#[derive(Debug, Serialize)]
+struct Report {
+    version: VersionDocument,
+    target: String,
+    image_bytes: u64,
+    kept_bytes: u64,
+    zeroed_bytes: u64,
+    written_bytes: u64,
+    fetched_chunks: u64,
+    fetched_bytes: u64,
+    seconds: f64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}  {}; ", self.version.reference, self.target, size(self.image_bytes))?;
+        write!(f, "kept {}, wrote {}, ", size(self.kept_bytes), size(self.written_bytes))?;
+        write!(f, "zeroed {}, ", size(self.zeroed_bytes))?;
+        write!(f, "fetched {} in {}", size(self.fetched_bytes), counted(self.fetched_chunks, "chunk"))?;
+        write!(f, " in {}", elapsed(Duration::from_secs_f64(self.seconds)))
+    }
+}

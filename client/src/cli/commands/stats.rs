@@ -1,0 +1,90 @@
+//! `imprint stats`.
+
+use std::fmt;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::{
+    Exit,
+    context::Context,
+    failure::CliError,
+    size::{count, counted, size},
+    table::Table,
+};
+
+/// Show what the repository holds and what that takes.
+#[derive(Debug, Args)]
+pub(crate) struct Stats {}
+
+impl Stats {
+    pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
+        let repo = context.open().await?;
+        let stats = repo.stats().await?;
+        context.output.result(&Report::new(repo.id(), &stats))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Totals of a repository.
+#[derive(Debug, Serialize)]
+struct Report {
+    repository: String,
+    images: u64,
+    versions: u64,
+    image_bytes: u64,
+    data_bytes: u64,
+    packs: u64,
+    pack_bytes: u64,
+    chunks: u64,
+    nodes: u64,
+    /// Data of all versions by what is stored; nothing when nothing is stored.
+    ratio: Option<f64>,
+}
+
+impl Report {
+    fn new(repository: String, stats: &imprint_client::Stats) -> Self {
+        Self {
+            repository,
+            images: stats.images,
+            versions: stats.versions,
+            image_bytes: stats.image_bytes,
+            data_bytes: stats.data_bytes,
+            packs: stats.packs,
+            pack_bytes: stats.pack_bytes,
+            chunks: stats.chunks,
+            nodes: stats.nodes,
+            ratio: (stats.pack_bytes > 0).then(|| stats.data_bytes as f64 / stats.pack_bytes as f64),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::fields();
+        table.field("repository", &self.repository);
+        table.field("images", count(self.images));
+        table.field("versions", count(self.versions));
+        table.field("size of versions", format!("{}, {} data", size(self.image_bytes), size(self.data_bytes)));
+        table.field("stored", format!("{} in {}", size(self.pack_bytes), counted(self.packs, "pack")));
+        table.field("", format!("{}, {}", counted(self.chunks, "chunk"), counted(self.nodes, "node")));
+        if let Some(ratio) = self.ratio {
+            table.field("ratio", format!("{ratio:.1} (data of all versions to bytes stored)"));
+        }
+        table.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_repository_has_no_ratio() {
+        let empty = Report::new(String::new(), &imprint_client::Stats::default());
+        assert_eq!(empty.ratio, None);
+        let stats = imprint_client::Stats { data_bytes: 300, pack_bytes: 100, ..Default::default() };
+        let report = Report::new("07".repeat(16), &stats);
+        assert!(report.to_string().ends_with("ratio             3.0 (data of all versions to bytes stored)"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Compares two versions by their trees.
+
+use std::{collections::HashSet, ops::Range, sync::Arc};
+
+use imprint_content::ChunkId;
+
+use crate::{
+    Error, Progress, Repository, Version,
+    extents::{ExtentCursor, ExtentMap, PlacedExtent},
+    restore::blocking,
+    verify::MAX_REPORTED,
+};
+
+/// How one version differs from another, in bytes of the image unless it says otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiffOutcome {
+    /// Length of the first version.
+    pub from_bytes: u64,
+    /// Length of the second version.
+    pub to_bytes: u64,
+    /// Bytes of the second version that the first has at the same place.
+    pub same_bytes: u64,
+    /// Bytes of the second version that the first does not have at the same place.
+    pub changed_bytes: u64,
+    /// Chunks that the second version has and the first has nowhere.
+    pub fetch_chunks: u64,
+    /// Their bytes, before compression.
+    pub fetch_bytes: u64,
+    /// Changed ranges, neighbours merged.
+    pub ranges: u64,
+    /// The first 1000 of them.
+    pub changed: Vec<Range<u64>>,
+}
+
+/// Compares `to` with `from`. Only trees are fetched.
+pub async fn diff(
+    repository: &Repository,
+    from: &Version,
+    to: &Version,
+    progress: Arc<Progress>,
+) -> Result<DiffOutcome, Error> {
+    let from_tree = repository.tree(from, None, &progress).await?;
+    let to_tree = repository.tree(to, Some((from, &from_tree)), &progress).await?;
+    blocking(move || compare(&from_tree, &to_tree)).await?
+}
+
+fn compare(from: &ExtentMap, to: &ExtentMap) -> Result<DiffOutcome, Error> {
+    let mut outcome = DiffOutcome { from_bytes: from.length(), to_bytes: to.length(), ..DiffOutcome::default() };
+    let mut unknown: HashSet<ChunkId> = HashSet::new();
+    let mut lengths = 0u64;
+    let (mut ours, mut theirs) = (to.cursor_at(0)?, from.cursor_at(0)?);
+    let mut last_end = None;
+    while let Some(placed) = ours.next()? {
+        let same = same_bytes(&mut theirs, &placed)?;
+        outcome.same_bytes += same;
+        if same == placed.extent.length {
+            continue;
+        }
+        outcome.changed_bytes += placed.extent.length - same;
+        if let Some(id) = placed.extent.chunk()
+            && unknown.insert(id)
+        {
+            lengths += placed.extent.length;
+        }
+        outcome.add(placed.offset..placed.end(), &mut last_end);
+    }
+    outcome.fetch_bytes = lengths - remove_known(from, &mut unknown)?;
+    outcome.fetch_chunks = unknown.len() as u64;
+    Ok(outcome)
+}
+
+impl DiffOutcome {
+    fn add(&mut self, range: Range<u64>, last_end: &mut Option<u64>) {
+        let joins = *last_end == Some(range.start);
+        *last_end = Some(range.end);
+        if joins {
+            if let Some(last) = self.changed.last_mut().filter(|last| last.end == range.start) {
+                last.end = range.end;
+            }
+            return;
+        }
+        self.ranges += 1;
+        if self.changed.len() < MAX_REPORTED {
+            self.changed.push(range);
+        }
+    }
+}
+
+/// How many bytes of `placed` the other version has at the same place.
+fn same_bytes(theirs: &mut ExtentCursor, placed: &PlacedExtent) -> Result<u64, Error> {
+    if placed.extent.chunk().is_some() {
+        let found = theirs.skip_to(placed.offset)?;
+        return Ok(if found == Some(*placed) { placed.extent.length } else { 0 });
+    }
+    // Runs without content are the same as far as they overlap.
+    let (mut at, mut same) = (placed.offset, 0);
+    while at < placed.end() {
+        let Some(found) = theirs.skip_to(at)? else { break };
+        let end = found.end().min(placed.end());
+        if found.extent.kind == placed.extent.kind {
+            same += end - at.max(found.offset);
+        }
+        at = end;
+    }
+    Ok(same)
+}
+
+/// Forgets the chunks that `from` has somewhere; returns their bytes.
+fn remove_known(from: &ExtentMap, unknown: &mut HashSet<ChunkId>) -> Result<u64, Error> {
+    let mut known = 0;
+    let mut cursor = from.cursor_at(0)?;
+    while let Some(placed) = cursor.next()? {
+        if let Some(id) = placed.extent.chunk()
+            && unknown.remove(&id)
+        {
+            known += placed.extent.length;
+        }
+    }
+    Ok(known)
+}

@@ -1,0 +1,308 @@
+//! Fetches trees and chunks, and believes neither: a tree must give the version's root, a chunk its id.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    num::NonZero,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use imprint_content::{ChunkId, Codec, Payload, tree::Node};
+use imprint_proto::{
+    limits::{MAX_FETCH_OFFSETS, MAX_UNANSWERED_FETCHES},
+    v1::{self, tree_piece::Piece},
+};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, Receiver, Sender},
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    Error, Phase, Progress, Repository, Version,
+    extents::{ExtentMap, ExtentWriter},
+};
+
+impl Repository {
+    /// The extents of a version: from the cache, or fetched without what `have` shares with it.
+    pub(crate) async fn tree(
+        &self,
+        version: &Version,
+        have: Option<(&Version, &ExtentMap)>,
+        progress: &Progress,
+    ) -> Result<ExtentMap, Error> {
+        if let Some(extents) = self.trees().load(version.content.root) {
+            return Ok(extents);
+        }
+        progress.enter(Phase::ReadingTree);
+        let extents = fetch_tree(self, version, have).await?;
+        self.trees().store(&extents);
+        Ok(extents)
+    }
+
+    /// The extents of a version as the repository has them now: proof that its tree is intact.
+    pub(crate) async fn tree_from_repository(
+        &self,
+        version: &Version,
+        progress: &Progress,
+    ) -> Result<ExtentMap, Error> {
+        progress.enter(Phase::ReadingTree);
+        fetch_tree(self, version, None).await
+    }
+}
+
+async fn fetch_tree(
+    repository: &Repository,
+    version: &Version,
+    have: Option<(&Version, &ExtentMap)>,
+) -> Result<ExtentMap, Error> {
+    let request = v1::FetchTreeRequest {
+        version: Some(version.key()),
+        have: have.map(|(version, _)| version.key()),
+        with_stored_lengths: false,
+    };
+    let mut messages = repository.client().fetch_tree(request).await?.into_inner();
+    let mut writer = ExtentWriter::create(repository.trees().spool_directory())?;
+    let (mut nodes, mut at) = (Vec::new(), 0u64);
+    while let Some(message) = messages.message().await? {
+        for piece in message.pieces {
+            at = match piece.piece {
+                Some(Piece::Leaf(encoded)) => add_leaf(&encoded, at, &mut writer)?,
+                Some(Piece::Shared(length)) => add_shared(have.map(|(_, map)| map), at, length, &mut writer)?,
+                None => return Err(Error::Protocol("a piece of a tree is empty".into())),
+            };
+            nodes.clear();
+        }
+    }
+    let (extents, root) = writer.finish(&mut nodes)?;
+    if root.id != version.content.root {
+        return Err(Error::WrongTree { expected: version.content.root, actual: root.id });
+    }
+    Ok(extents)
+}
+
+fn add_leaf(encoded: &[u8], at: u64, writer: &mut ExtentWriter) -> Result<u64, Error> {
+    let Node::Leaf(extents) = Node::decode(encoded)? else {
+        return Err(Error::Protocol("a leaf of a tree is no leaf".into()));
+    };
+    let mut end = at;
+    for extent in extents {
+        end = end.checked_add(extent.length).ok_or_else(too_long)?;
+        writer.push(extent, &mut Vec::new())?;
+    }
+    Ok(end)
+}
+
+fn add_shared(have: Option<&ExtentMap>, at: u64, length: u64, writer: &mut ExtentWriter) -> Result<u64, Error> {
+    let end = at.checked_add(length).ok_or_else(too_long)?;
+    let mut cursor = match have {
+        Some(map) if end <= map.length() => map.cursor_at(at)?,
+        _ => return Err(Error::Protocol("the tree shares what we did not say we have".into())),
+    };
+    // A merged run may reach over the border of the shared part; the rest of it comes with the neighbours.
+    let mut position = at;
+    while position < end {
+        let Some(placed) = cursor.next()? else { break };
+        let mut extent = placed.extent;
+        extent.length = placed.end().min(end) - position;
+        position += extent.length;
+        writer.push(extent, &mut Vec::new())?;
+    }
+    Ok(end)
+}
+
+fn too_long() -> Error {
+    Error::Protocol("a tree is longer than 2^64 bytes".into())
+}
+
+/// A chunk that is wanted, and where in the image.
+#[derive(Debug, Clone)]
+pub(crate) struct Need {
+    pub(crate) offset: u64,
+    pub(crate) id: ChunkId,
+    pub(crate) length: u64,
+    /// Further places with the same chunk.
+    pub(crate) also: Vec<u64>,
+}
+
+/// What a fetch moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    pub(crate) chunks: u64,
+    pub(crate) stored_bytes: u64,
+}
+
+/// Takes a chunk whose bytes were checked. Runs on a blocking thread.
+pub(crate) type Accept = Arc<dyn Fn(&Need, &[u8]) -> Result<(), Error> + Send + Sync>;
+
+/// Bytes of chunks, decoded, that may be under way or waiting to be written.
+const BUDGET_BYTES: usize = 64 << 20;
+
+/// Fetches all that comes through `needs`, each list in one or more requests, and gives each chunk to `accept`.
+pub(crate) async fn fetch_chunks(
+    repository: &Repository,
+    version: &Version,
+    needs: Receiver<Vec<Need>>,
+    accept: Accept,
+    progress: &Arc<Progress>,
+) -> Result<Fetched, Error> {
+    let (requests, queue) = mpsc::channel(MAX_UNANSWERED_FETCHES);
+    let pending = Arc::new(Mutex::new(HashMap::new()));
+    let asker = Asker { version: version.key(), requests, pending: Arc::clone(&pending) };
+    let asking = tokio::spawn(asker.run(needs));
+    let receiving = async {
+        let mut messages = repository.client().fetch_chunks(ReceiverStream::new(queue)).await?.into_inner();
+        let mut taker = Taker::new(accept, Arc::clone(progress));
+        while let Some(message) = messages.message().await? {
+            taker.take(message, &pending).await?;
+        }
+        taker.finish().await
+    };
+    let result = receiving.await;
+    if result.is_err() {
+        asking.abort();
+        return result;
+    }
+    asking.await.map_err(|_| Error::WorkerStopped)?;
+    match lock(&pending).len() {
+        0 => result,
+        left => Err(Error::Protocol(format!("{left} chunks were not sent"))),
+    }
+}
+
+type Pending = Arc<Mutex<HashMap<u64, (Need, OwnedSemaphorePermit)>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends requests as long as the byte budget lasts.
+struct Asker {
+    version: v1::VersionKey,
+    requests: Sender<v1::FetchChunksRequest>,
+    pending: Pending,
+}
+
+impl Asker {
+    async fn run(self, mut needs: Receiver<Vec<Need>>) {
+        let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
+        let mut version = Some(self.version);
+        while let Some(list) = needs.recv().await {
+            let mut offsets = Vec::new();
+            for need in list {
+                let Ok(permit) = budget.clone().try_acquire_many_owned(need.length as u32) else {
+                    // Ask for what was collected before waiting for room: its arrival makes the room.
+                    if !send(&self.requests, &mut version, &mut offsets).await {
+                        return;
+                    }
+                    let Ok(permit) = budget.clone().acquire_many_owned(need.length as u32).await else { return };
+                    note(&self.pending, &mut offsets, need, permit);
+                    continue;
+                };
+                note(&self.pending, &mut offsets, need, permit);
+                if offsets.len() == MAX_FETCH_OFFSETS && !send(&self.requests, &mut version, &mut offsets).await {
+                    return;
+                }
+            }
+            if !send(&self.requests, &mut version, &mut offsets).await {
+                return;
+            }
+        }
+    }
+}
+
+fn note(pending: &Pending, offsets: &mut Vec<u64>, need: Need, permit: OwnedSemaphorePermit) {
+    offsets.push(need.offset);
+    lock(pending).insert(need.offset, (need, permit));
+}
+
+/// False when nobody takes requests any more.
+async fn send(
+    requests: &Sender<v1::FetchChunksRequest>,
+    version: &mut Option<v1::VersionKey>,
+    offsets: &mut Vec<u64>,
+) -> bool {
+    if offsets.is_empty() {
+        return true;
+    }
+    let request = v1::FetchChunksRequest { version: version.take(), offsets: std::mem::take(offsets) };
+    requests.send(request).await.is_ok()
+}
+
+/// Checks and hands on what arrives, on a few blocking threads.
+struct Taker {
+    accept: Accept,
+    progress: Arc<Progress>,
+    jobs: FuturesUnordered<tokio::task::JoinHandle<Result<(), Error>>>,
+    max_jobs: usize,
+    fetched: Fetched,
+}
+
+type Arrived = (Need, OwnedSemaphorePermit, Payload);
+
+impl Taker {
+    fn new(accept: Accept, progress: Arc<Progress>) -> Self {
+        let max_jobs = thread::available_parallelism().map_or(1, NonZero::get) + 2;
+        Self { accept, progress, jobs: FuturesUnordered::new(), max_jobs, fetched: Fetched::default() }
+    }
+
+    async fn take(&mut self, message: v1::FetchChunksResponse, pending: &Pending) -> Result<(), Error> {
+        let mut arrived: Vec<Arrived> = Vec::with_capacity(message.chunks.len());
+        for chunk in message.chunks {
+            let Some((need, permit)) = lock(pending).remove(&chunk.offset) else {
+                return Err(Error::Protocol(format!("a chunk for byte {} came unasked", chunk.offset)));
+            };
+            self.fetched.chunks += 1;
+            self.fetched.stored_bytes += chunk.stored.len() as u64;
+            self.progress.add_transferred(chunk.stored.len() as u64);
+            let codec = Codec::from_number(chunk.codec)?;
+            arrived.push((need, permit, Payload { codec, raw_length: chunk.raw_length, stored: chunk.stored }));
+        }
+        while self.jobs.len() >= self.max_jobs {
+            self.next_done().await?;
+        }
+        let accept = Arc::clone(&self.accept);
+        self.jobs.push(tokio::task::spawn_blocking(move || accept_all(arrived, &accept)));
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Fetched, Error> {
+        while !self.jobs.is_empty() {
+            self.next_done().await?;
+        }
+        Ok(self.fetched)
+    }
+
+    async fn next_done(&mut self) -> Result<(), Error> {
+        match self.jobs.next().await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::WorkerStopped),
+            None => Ok(()),
+        }
+    }
+}
+
+thread_local! {
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn accept_all(arrived: Vec<Arrived>, accept: &Accept) -> Result<(), Error> {
+    DECODED.with_borrow_mut(|raw| {
+        for (need, _permit, payload) in arrived {
+            let corrupt = |why: String| Error::ChunkCorrupt { offset: need.offset, why };
+            payload.decode_into(raw).map_err(|error| corrupt(error.to_string()))?;
+            if raw.len() as u64 != need.length || ChunkId::of(raw) != need.id {
+                return Err(corrupt(format!("it is not chunk {}", need.id)));
+            }
+            accept(&need, raw)?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads the rest of a stream's messages for the status that ended it.
+pub(crate) async fn final_error<T>(messages: &mut tonic::Streaming<T>) -> Option<Error> {
+    messages.try_for_each(|_| async { Ok(()) }).await.err().map(Error::from)
+}

@@ -1,0 +1,279 @@
+//! Reads a source and cuts it, on all cores, and hands over its pieces in image order.
+//!
+//! Each worker cuts every n-th section and runs ahead of the others only as far as its queue is long, so memory is
+//! bounded by the queues. What the base version has at the same place is recognised by the worker and its bytes are
+//! dropped at once: an unchanged disk fills no queue.
+
+use std::{collections::HashSet, num::NonZero, ops::Range, sync::Arc, thread};
+
+use bytes::Bytes;
+use imprint_content::{ChunkId, Extent, ObjectId, Profile};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use crate::{
+    Error, Progress,
+    cutting::{Cut, SectionCutter},
+    extents::{ExtentCursor, ExtentMap},
+    source::{Source, SourceKind},
+};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
+/// A batch is handed over when it holds this many bytes of new data,
+const BATCH_BYTES: usize = 1 << 20;
+/// or this many pieces.
+const BATCH_PIECES: usize = 1024;
+/// Batches of all workers together that may wait, so some 64 MiB of new data.
+const QUEUED_BATCHES: usize = 64;
+/// More workers than this cut no faster than one disk reads.
+const MAX_WORKERS: usize = 16;
+
+/// A piece of the image.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Zeros, or a chunk that the base has at the same place.
+    Known(Extent),
+    /// A chunk that may be new.
+    Candidate(ChunkId, Bytes),
+}
+
+/// What is known of the base version.
+#[derive(Clone)]
+pub(crate) struct Base {
+    pub(crate) extents: ExtentMap,
+    /// Objects that the repository has lost: not known, whatever the base says.
+    pub(crate) damaged: Arc<HashSet<ObjectId>>,
+}
+
+enum Message {
+    Pieces(Vec<Piece>),
+    EndOfSection,
+}
+
+/// The pieces of a source, in order.
+pub(crate) struct Pieces {
+    queues: Vec<Receiver<Result<Message, Error>>>,
+    section: usize,
+    sections: Option<usize>,
+}
+
+impl Pieces {
+    /// Starts the workers. They stop when this is dropped.
+    pub(crate) fn read(source: &Source, profile: Profile, base: Option<&Base>, progress: &Arc<Progress>) -> Self {
+        let sections = source.length().map(|length| length.div_ceil(profile.section) as usize);
+        let workers = match source.kind() {
+            SourceKind::Stream => 1,
+            SourceKind::File | SourceKind::BlockDevice => {
+                let cores = thread::available_parallelism().map_or(1, NonZero::get);
+                cores.min(sections.unwrap_or(1)).clamp(1, MAX_WORKERS)
+            }
+        };
+        let queues = (0..workers).map(|first| {
+            let (out, queue) = mpsc::channel(QUEUED_BATCHES / workers);
+            let worker = Worker {
+                source: source.clone(),
+                profile,
+                base: base.cloned(),
+                progress: Arc::clone(progress),
+                out,
+                batch: Vec::new(),
+                batch_bytes: 0,
+            };
+            thread::spawn(move || worker.run(first, workers));
+            queue
+        });
+        Self { queues: queues.collect(), section: 0, sections }
+    }
+
+    /// The next pieces, `None` behind the end of the image.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Piece>>, Error> {
+        while self.sections.is_none_or(|sections| self.section < sections) {
+            let worker = self.section % self.queues.len();
+            match self.queues[worker].recv().await {
+                Some(Ok(Message::Pieces(pieces))) => return Ok(Some(pieces)),
+                Some(Ok(Message::EndOfSection)) => self.section += 1,
+                Some(Err(error)) => return Err(error),
+                // A stream's worker ends with the stream.
+                None if self.sections.is_none() => return Ok(None),
+                None => return Err(Error::WorkerStopped),
+            }
+        }
+        Ok(None)
+    }
+}
+
+struct Worker {
+    source: Source,
+    profile: Profile,
+    base: Option<Base>,
+    progress: Arc<Progress>,
+    out: Sender<Result<Message, Error>>,
+    batch: Vec<Piece>,
+    batch_bytes: usize,
+}
+
+/// Why a worker ends early.
+enum Stop {
+    /// Nobody wants the pieces any more.
+    Unwanted,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Worker {
+    fn run(mut self, first: usize, step: usize) {
+        let result = match self.source.length() {
+            Some(length) => self.cut_sections(length, first, step),
+            None => self.cut_stream(),
+        };
+        if let Err(Stop::Failed(error)) = result {
+            let _ = self.out.blocking_send(Err(error));
+        }
+    }
+
+    fn cut_sections(&mut self, length: u64, first: usize, step: usize) -> Result<(), Stop> {
+        let section = self.profile.section;
+        let mut buffer = vec![0; READ_BYTES];
+        for start in (first as u64 * section..length).step_by(step * section as usize) {
+            let range = start..(start + section).min(length);
+            let mut cuts = self.start_section(start)?;
+            let mut at = start;
+            for data in self.data_granules(&range)? {
+                cuts.cutter.add_zeros(data.start - at);
+                at = data.start;
+                while at < data.end {
+                    let read = &mut buffer[..(data.end - at).min(READ_BYTES as u64) as usize];
+                    self.source.read_at(read, at)?;
+                    at += read.len() as u64;
+                    self.add(&mut cuts, read)?;
+                }
+            }
+            cuts.cutter.add_zeros(range.end - at);
+            self.end_section(cuts)?;
+        }
+        Ok(())
+    }
+
+    fn cut_stream(&mut self) -> Result<(), Stop> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut at = 0;
+        loop {
+            let mut cuts = self.start_section(at)?;
+            let end = at + self.profile.section;
+            let mut is_over = false;
+            while at < end && !is_over {
+                let wanted = (end - at).min(READ_BYTES as u64) as usize;
+                let read = self.source.read_next(&mut buffer[..wanted])?;
+                is_over = read < wanted;
+                at += read as u64;
+                self.add(&mut cuts, &buffer[..read])?;
+            }
+            self.end_section(cuts)?;
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    fn start_section(&self, start: u64) -> Result<SectionCuts, Stop> {
+        let base = match &self.base {
+            Some(base) => Some(base.extents.cursor_at(start)?),
+            None => None,
+        };
+        Ok(SectionCuts { cutter: SectionCutter::new(self.profile), place: Place { offset: start, base } })
+    }
+
+    fn add(&mut self, cuts: &mut SectionCuts, bytes: &[u8]) -> Result<(), Stop> {
+        let SectionCuts { cutter, place } = cuts;
+        cutter.add(bytes, |cut| self.take(&cut, place))
+    }
+
+    fn end_section(&mut self, cuts: SectionCuts) -> Result<(), Stop> {
+        let SectionCuts { cutter, mut place } = cuts;
+        cutter.finish(|cut| self.take(&cut, &mut place))?;
+        self.hand_over()?;
+        self.out.blocking_send(Ok(Message::EndOfSection)).map_err(|_| Stop::Unwanted)
+    }
+
+    /// Where data may be, in whole granules: what lies between them is zero.
+    fn data_granules(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, Stop> {
+        let granule = self.profile.zero_granule as u64;
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for data in self.source.data_ranges(range.clone())? {
+            let start = (data.start / granule * granule).max(range.start);
+            let end = data.end.next_multiple_of(granule).min(range.end);
+            match merged.last_mut() {
+                Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ => merged.push(start..end),
+            }
+        }
+        Ok(merged)
+    }
+
+    fn take(&mut self, cut: &Cut<'_>, place: &mut Place) -> Result<(), Stop> {
+        let piece = match cut {
+            Cut::Zero(length) => Piece::Known(Extent::zero(*length)),
+            Cut::Chunk(bytes) => {
+                let extent = Extent::data(ChunkId::of(bytes), bytes.len() as u64);
+                self.recognise(extent, bytes, place)?
+            }
+        };
+        let length = match &piece {
+            Piece::Known(extent) => extent.length,
+            Piece::Candidate(_, raw) => raw.len() as u64,
+        };
+        place.offset += length;
+        self.progress.add_done(length);
+        self.batch.push(piece);
+        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn recognise(&mut self, extent: Extent, bytes: &[u8], place: &mut Place) -> Result<Piece, Stop> {
+        let Extent { kind: imprint_content::ExtentKind::Data(id), length } = extent else {
+            return Ok(Piece::Known(extent));
+        };
+        if place.has(&extent)? && !self.base.as_ref().is_some_and(|base| base.damaged.contains(&id.into())) {
+            self.progress.add_reused(length);
+            return Ok(Piece::Known(extent));
+        }
+        self.batch_bytes += bytes.len();
+        Ok(Piece::Candidate(id, Bytes::copy_from_slice(bytes)))
+    }
+
+    fn hand_over(&mut self) -> Result<(), Stop> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.out.blocking_send(Ok(Message::Pieces(batch))).map_err(|_| Stop::Unwanted)
+    }
+}
+
+struct SectionCuts {
+    cutter: SectionCutter,
+    place: Place,
+}
+
+/// Where in the image the next cut starts, and the base's extents from there on.
+struct Place {
+    offset: u64,
+    base: Option<ExtentCursor>,
+}
+
+impl Place {
+    /// Whether the base has this very extent here.
+    fn has(&mut self, extent: &Extent) -> Result<bool, Error> {
+        let Some(base) = &mut self.base else { return Ok(false) };
+        let found = base.skip_to(self.offset)?;
+        Ok(found.is_some_and(|placed| placed.offset == self.offset && placed.extent == *extent))
+    }
+}

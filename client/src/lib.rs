@@ -1,0 +1,27 @@
+//! Push, restore and verify disk images. A library that never prints; `imprint` is a command line on top.
+
+pub mod cutting;
+mod diff;
+mod error;
+pub mod extents;
+mod fetch;
+mod ingest;
+mod progress;
+mod push;
+mod repository;
+mod restore;
+pub mod source;
+pub mod system;
+pub mod target;
+mod transport;
+mod tree_cache;
+mod verify;
+
+pub use diff::{DiffOutcome, diff};
+pub use error::Error;
+pub use progress::{Phase, Progress};
+pub use push::{PushOptions, PushOutcome, push};
+pub use repository::{Access, Image, Location, Repository, Stats, Tag, Version};
+pub use restore::{RestoreOptions, RestoreOutcome, restore};
+pub use tree_cache::TreeCache;
+pub use verify::{TargetReport, VersionReport, verify_target, verify_version};

@@ -1,0 +1,151 @@
+//! Pushes an image: reads, cuts, asks what the repository lacks, sends that, commits.
+
+mod resend;
+mod session;
+
+use std::{collections::BTreeMap, collections::HashSet, sync::Arc};
+
+use imprint_content::{ContentRecord, ImageName, NodeId, ObjectId, Profile, Ref, TagName, tree::TreeBuilder};
+use imprint_proto::{Kind, v1};
+
+use crate::{
+    Error, Phase, Progress, Repository, Version,
+    extents::ExtentMap,
+    ingest::{Base, Pieces},
+    source::Source,
+};
+
+use session::{Commit, Session};
+
+/// Optional behaviour of a push.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// What the user says about the version.
+    pub message: String,
+    /// The user's own names and values.
+    pub labels: BTreeMap<String, String>,
+    /// Tags to set to the version.
+    pub tags: Vec<TagName>,
+    /// Who pushes.
+    pub who: String,
+}
+
+/// What a push did.
+#[derive(Debug, Clone)]
+pub struct PushOutcome {
+    /// The version it made.
+    pub version: Version,
+    /// Number of the version it was compared with.
+    pub base: Option<u64>,
+    /// Length of the image.
+    pub image_bytes: u64,
+    /// Bytes in data extents.
+    pub data_bytes: u64,
+    /// Data extents.
+    pub chunks: u64,
+    /// Chunks that were sent.
+    pub new_chunks: u64,
+    /// Their bytes before compression.
+    pub new_bytes: u64,
+    /// Their bytes after compression.
+    pub sent_bytes: u64,
+    /// Tree nodes that were sent.
+    pub new_nodes: u64,
+    /// Their bytes before compression.
+    pub node_bytes: u64,
+}
+
+/// Pushes `source` as the next version of `image`, compared with the newest one. Durable when it returns.
+///
+/// # Errors
+/// Nothing was committed, except when only the answer to the commit was lost.
+pub async fn push(
+    repository: &Repository,
+    source: Source,
+    image: &ImageName,
+    options: PushOptions,
+    progress: Arc<Progress>,
+) -> Result<PushOutcome, Error> {
+    let profile = choose_profile(repository)?;
+    let base = find_base(repository, image, profile, &progress).await?;
+    let stamp = source.stamp()?;
+    let open = v1::OpenUpload {
+        image: image.to_string(),
+        upload_id: bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
+        base: base.as_ref().map(|(version, _)| version.key()),
+        profile: profile.number.into(),
+    };
+    let (mut session, damaged) = Session::open(repository, open).await?;
+    progress.set_total(source.length().unwrap_or(0));
+    progress.enter(Phase::Transferring);
+    let base_extents = base.as_ref().map(|(_, extents)| extents);
+    let known_nodes = nodes_of(base_extents, &damaged)?;
+    let base_of_pieces = base_extents.map(|extents| Base { extents: extents.clone(), damaged: Arc::new(damaged) });
+    let pieces = Pieces::read(&source, profile, base_of_pieces.as_ref(), &progress);
+    let extents = session.send_pieces(pieces, known_nodes, repository.trees().spool_directory(), &progress).await?;
+    source.unchanged_since(&stamp)?;
+    progress.enter(Phase::Finishing);
+    let content = ContentRecord {
+        sector_size: source.sector_size(),
+        base: base.as_ref().map(|(version, _)| version.id),
+        message: options.message,
+        labels: options.labels,
+        ..ContentRecord::new(extents.root().id, extents.length(), profile)
+    };
+    let commit = Commit { content: &content, tags: &options.tags, who: &options.who };
+    let version = resend::commit(&mut session, commit, &source, &extents).await?;
+    repository.trees().store(&extents);
+    Ok(PushOutcome {
+        base: base.map(|(version, _)| version.number),
+        image_bytes: extents.length(),
+        data_bytes: extents.root().summary.data,
+        ..session.outcome(version)
+    })
+}
+
+fn choose_profile(repository: &Repository) -> Result<Profile, Error> {
+    let number = repository.description().default_profile;
+    let profile = u16::try_from(number).ok().and_then(|number| Profile::from_number(number).ok());
+    profile.ok_or_else(|| {
+        Error::Unsupported(format!("the repository cuts by profile {number}, which this imprint does not know"))
+    })
+}
+
+/// The newest version and its extents, if there is one that was cut by the same profile.
+async fn find_base(
+    repository: &Repository,
+    image: &ImageName,
+    profile: Profile,
+    progress: &Progress,
+) -> Result<Option<(Version, ExtentMap)>, Error> {
+    let version = match repository.version(&Ref::latest(image.clone())).await {
+        Ok(version) => version,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if version.content.profile != profile.number {
+        return Ok(None);
+    }
+    match repository.tree(&version, None, progress).await {
+        Ok(extents) => Ok(Some((version, extents))),
+        // A damaged base is no base: everything is asked about, and what is missing is sent again.
+        Err(error) if error.kind() == Kind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The nodes of the base's tree, computed from its extents.
+fn nodes_of(extents: Option<&ExtentMap>, damaged: &HashSet<ObjectId>) -> Result<HashSet<NodeId>, Error> {
+    let mut nodes = HashSet::new();
+    let Some(extents) = extents else { return Ok(nodes) };
+    let (mut tree, mut finished) = (TreeBuilder::new(), Vec::new());
+    let mut cursor = extents.cursor_at(0)?;
+    while let Some(placed) = cursor.next()? {
+        tree.push(placed.extent, &mut finished);
+        nodes.extend(finished.drain(..).map(|node| node.id));
+    }
+    let _ = tree.finish(&mut finished);
+    nodes.extend(finished.drain(..).map(|node| node.id));
+    nodes.retain(|id| !damaged.contains(&(*id).into()));
+    Ok(nodes)
+}

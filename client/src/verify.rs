@@ -1,0 +1,154 @@
+//! Proves that a version can be restored, or that a target still holds one.
+
+use std::{ops::Range, path::Path, sync::Arc};
+
+use imprint_content::{ChunkId, ExtentKind};
+use tokio::sync::mpsc;
+
+use crate::{
+    Error, Phase, Progress, Repository, Version,
+    cutting::is_zero,
+    extents::{ExtentMap, PlacedExtent},
+    fetch::{Need, fetch_chunks},
+    restore::blocking,
+    source::Source,
+};
+
+/// A version that was read whole and is intact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionReport {
+    /// Length of the image.
+    pub image_bytes: u64,
+    /// Bytes in data extents, each of which was fetched and hashed.
+    pub data_bytes: u64,
+    /// Data extents.
+    pub chunks: u64,
+}
+
+/// How a target differs from a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TargetReport {
+    /// Length of the image.
+    pub image_bytes: u64,
+    /// Bytes in extents that differ somewhere.
+    pub different_bytes: u64,
+    /// Those extents, neighbours merged, the first 1000 of them.
+    pub different: Vec<Range<u64>>,
+}
+
+/// Ranges that a report lists.
+pub(crate) const MAX_REPORTED: usize = 1000;
+/// Chunks asked for at once.
+const NEEDS: usize = 256;
+
+/// Fetches and hashes every chunk of a version, as a restore would.
+///
+/// # Errors
+/// The first thing that is missing or damaged.
+pub async fn verify_version(
+    repository: &Repository,
+    version: &Version,
+    progress: Arc<Progress>,
+) -> Result<VersionReport, Error> {
+    let extents = repository.tree_from_repository(version, &progress).await?;
+    progress.set_total(extents.root().summary.data);
+    progress.enter(Phase::Transferring);
+    let (found, needs) = mpsc::channel(4);
+    let listing = {
+        let extents = extents.clone();
+        blocking(move || list_data(&extents, &found))
+    };
+    let counted = Arc::clone(&progress);
+    let accept = Arc::new(move |need: &Need, _raw: &[u8]| {
+        counted.add_done(need.length);
+        Ok(())
+    });
+    let fetching = fetch_chunks(repository, version, needs, accept, &progress);
+    let listed = async { listing.await? };
+    let (fetched, ()) = tokio::try_join!(fetching, listed)?;
+    Ok(VersionReport { image_bytes: extents.length(), data_bytes: extents.root().summary.data, chunks: fetched.chunks })
+}
+
+fn list_data(extents: &ExtentMap, found: &mpsc::Sender<Vec<Need>>) -> Result<(), Error> {
+    let mut cursor = extents.cursor_at(0)?;
+    let mut needs = Vec::new();
+    while let Some(placed) = cursor.next()? {
+        if let Some(id) = placed.extent.chunk() {
+            needs.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
+        }
+        if needs.len() == NEEDS && found.blocking_send(std::mem::take(&mut needs)).is_err() {
+            return Ok(()); // fetching failed; its error is the one to report
+        }
+    }
+    let _ = found.blocking_send(needs);
+    Ok(())
+}
+
+/// Reads the target and compares it with the version's tree; nothing is written.
+pub async fn verify_target(
+    repository: &Repository,
+    version: &Version,
+    path: &Path,
+    progress: Arc<Progress>,
+) -> Result<TargetReport, Error> {
+    let extents = repository.tree(version, None, &progress).await?;
+    progress.set_total(extents.length());
+    progress.enter(Phase::Transferring);
+    let path = path.to_owned();
+    blocking(move || {
+        let target = Source::open(&path)?;
+        compare(&target, &extents, &progress)
+    })
+    .await?
+}
+
+fn compare(target: &Source, extents: &ExtentMap, progress: &Progress) -> Result<TargetReport, Error> {
+    let mut report = TargetReport { image_bytes: extents.length(), ..TargetReport::default() };
+    let length = target.length().unwrap_or(0);
+    let mut buffer = Vec::new();
+    let mut cursor = extents.cursor_at(0)?;
+    while let Some(placed) = cursor.next()? {
+        if placed.end() > length || !matches(target, &placed, &mut buffer)? {
+            report.add(placed.offset..placed.end());
+        }
+        progress.add_done(placed.extent.length);
+    }
+    Ok(report)
+}
+
+impl TargetReport {
+    fn add(&mut self, range: Range<u64>) {
+        self.different_bytes += range.end - range.start;
+        let is_full = self.different.len() >= MAX_REPORTED;
+        match self.different.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ if is_full => {}
+            _ => self.different.push(range),
+        }
+    }
+}
+
+fn matches(target: &Source, placed: &PlacedExtent, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+    match placed.extent.kind {
+        ExtentKind::Free => Ok(true),
+        ExtentKind::Data(id) => {
+            buffer.resize(placed.extent.length as usize, 0);
+            target.read_at(buffer, placed.offset)?;
+            Ok(ChunkId::of(buffer) == id)
+        }
+        ExtentKind::Zero => {
+            for data in target.data_ranges(placed.offset..placed.end())? {
+                let mut at = data.start;
+                while at < data.end {
+                    buffer.resize((data.end - at).min(1 << 20) as usize, 0);
+                    target.read_at(buffer, at)?;
+                    if !is_zero(buffer) {
+                        return Ok(false);
+                    }
+                    at += buffer.len() as u64;
+                }
+            }
+            Ok(true)
+        }
+    }
+}
