@@ -50,7 +50,7 @@ fn compare(from: &ExtentMap, to: &ExtentMap) -> Result<DiffOutcome, Error> {
     let mut lengths = 0u64;
     let (mut ours, mut theirs) = (to.cursor_at(0)?, from.cursor_at(0)?);
     let mut last_end = None;
-    while let Some(placed) = ours.next()? {
+    while let Some(placed) = ours.read()? {
         let same = same_bytes(&mut theirs, &placed)?;
         outcome.same_bytes += same;
         if same == placed.extent.length {
@@ -109,7 +109,7 @@ fn same_bytes(theirs: &mut ExtentCursor, placed: &PlacedExtent) -> Result<u64, E
 fn remove_known(from: &ExtentMap, unknown: &mut HashSet<ChunkId>) -> Result<u64, Error> {
     let mut known = 0;
     let mut cursor = from.cursor_at(0)?;
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         if let Some(id) = placed.extent.chunk()
             && unknown.remove(&id)
         {

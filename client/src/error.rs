@@ -94,17 +94,18 @@ pub enum Error {
 impl Error {
     /// What the caller can do.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::Repository(failure) => failure.kind,
-            Self::Source(_) | Self::Target(_) | Self::Name(_) | Self::Location(_) | Self::Unsupported(_) => {
-                Kind::Invalid
-            }
+            Self::Source(error) => error.kind(),
+            Self::Target(error) => error.kind(),
+            Self::Io { source, .. } => kind_of_io(source),
+            Self::Name(_) | Self::Location(_) | Self::Unsupported(_) => Kind::Invalid,
             Self::NotEmbedded | Self::SourceChanged { .. } => Kind::Invalid,
             Self::StreamClosed => Kind::Unavailable,
             Self::Decode(_) | Self::Protocol(_) | Self::WrongTree { .. } | Self::ChunkCorrupt { .. } => Kind::Corrupt,
             Self::CannotResend | Self::NeverComplete(_) => Kind::Corrupt,
-            Self::Memory(_) | Self::Io { .. } | Self::WorkerStopped => Kind::Internal,
+            Self::Memory(_) | Self::WorkerStopped => Kind::Internal,
         }
     }
 
@@ -146,6 +147,14 @@ impl Error {
             Self::NotEmbedded => "give a URL, or build with the feature `embedded`".into(),
             _ => String::new(),
         }
+    }
+}
+
+/// What the caller can do about a failed operation on a file or device.
+pub(crate) fn kind_of_io(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Kind::Exhausted,
+        _ => Kind::Internal,
     }
 }
 

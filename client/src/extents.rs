@@ -191,7 +191,7 @@ pub struct ExtentCursor {
 
 impl ExtentCursor {
     /// The next extent, `None` behind the last.
-    pub fn next(&mut self) -> Result<Option<PlacedExtent>, Error> {
+    pub fn read(&mut self) -> Result<Option<PlacedExtent>, Error> {
         let placed = self.peek()?;
         self.position += usize::from(placed.is_some());
         Ok(placed)
@@ -304,14 +304,14 @@ mod tests {
         for (n, extent) in extents.iter().enumerate() {
             if n % 97 == 0 {
                 for inside in [offset, offset + extent.length - 1] {
-                    let placed = map.cursor_at(inside).unwrap().next().unwrap().unwrap();
+                    let placed = map.cursor_at(inside).unwrap().read().unwrap().unwrap();
                     assert_eq!(placed, PlacedExtent { offset, extent: *extent });
                 }
             }
             offset += extent.length;
         }
         assert_eq!(map.length(), offset);
-        assert_eq!(map.cursor_at(offset).unwrap().next().unwrap(), None);
+        assert_eq!(map.cursor_at(offset).unwrap().read().unwrap(), None);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn add_shared(have: Option<&ExtentMap>, at: u64, length: u64, writer: &mut Exten
     // A merged run may reach over the border of the shared part; the rest of it comes with the neighbours.
     let mut position = at;
     while position < end {
-        let Some(placed) = cursor.next()? else { break };
+        let Some(placed) = cursor.read()? else { break };
         let mut extent = placed.extent;
         extent.length = placed.end().min(end) - position;
         position += extent.length;

@@ -10,9 +10,6 @@ use std::{
 
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long threads may go on after the command has ended. One that waits for standard input never ends by itself.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 

@@ -68,12 +68,12 @@ impl Transport {
 }
 
 fn unreachable(uri: &Uri, error: &tonic::transport::Error) -> imprint_proto::Failure {
-    let mut message = format!("cannot reach {uri}");
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(source) = cause {
-        message = format!("{message}: {source}");
-        cause = source.source();
+    // Only the innermost cause says something that the address does not.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
+    let message = format!("cannot reach {uri}: {cause}");
     imprint_proto::Failure {
         kind: imprint_proto::Kind::Unavailable,
         reason: "UNREACHABLE".into(),

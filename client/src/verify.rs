@@ -11,7 +11,7 @@ use crate::{
     extents::{ExtentMap, PlacedExtent},
     fetch::{Need, fetch_chunks},
     restore::blocking,
-    source::Source,
+    source::{Source, SourceKind},
 };
 
 /// A version that was read whole and is intact.
@@ -72,7 +72,7 @@ pub async fn verify_version(
 fn list_data(extents: &ExtentMap, found: &mpsc::Sender<Vec<Need>>) -> Result<(), Error> {
     let mut cursor = extents.cursor_at(0)?;
     let mut needs = Vec::new();
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         if let Some(id) = placed.extent.chunk() {
             needs.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
         }
@@ -107,11 +107,15 @@ fn compare(target: &Source, extents: &ExtentMap, progress: &Progress) -> Result<
     let length = target.length().unwrap_or(0);
     let mut buffer = Vec::new();
     let mut cursor = extents.cursor_at(0)?;
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         if placed.end() > length || !matches(target, &placed, &mut buffer)? {
             report.add(placed.offset..placed.end());
         }
         progress.add_done(placed.extent.length);
+    }
+    // A disk may be larger than its image; a longer file is another file.
+    if target.kind() == SourceKind::File && length > extents.length() {
+        report.add(extents.length()..length);
     }
     Ok(report)
 }

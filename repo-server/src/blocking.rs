@@ -39,7 +39,9 @@ impl Blocking {
         });
         match done.await {
             Ok(value) => value,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime shuts down: the caller is dropped before it is polled again.
+            Err(_) => std::future::pending().await,
         }
     }
 }

@@ -11,9 +11,6 @@ use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::info;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A repository for disk images, as a service.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]

@@ -41,6 +41,7 @@ pub(crate) struct Arguments {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct GlobalArguments {
     /// The repository: a directory, or the URL of an imprint-server; without it, `imprint` in the user's data
     /// directory.

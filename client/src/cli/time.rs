@@ -19,13 +19,24 @@ pub(crate) fn rfc3339(unix_ms: i64) -> Option<String> {
     Timestamp::from_millisecond(unix_ms).ok().map(|time| time.to_string())
 }
 
-/// `2.1 s`, `64 s`, `12 min 04 s`, `2 h 05 min`.
+/// `0.04 s`, `2.1 s`, `64 s`, `12 min 04 s`, `2 h 05 min`.
 pub(crate) fn elapsed(duration: Duration) -> String {
     let seconds = duration.as_secs_f64().round() as u64;
     match seconds {
-        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        0 => format!("{:.2} s", duration.as_secs_f64()),
+        1..10 => format!("{:.1} s", duration.as_secs_f64()),
         10..120 => format!("{seconds} s"),
         120..7200 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// What is left of something whose end can only be guessed: `9 s`, `64 s`, `12 min`, `2 h 05 min`.
+pub(crate) fn estimate(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }
 }
@@ -46,7 +57,8 @@ mod tests {
     #[test]
     fn durations_get_coarser_as_they_grow() {
         let table = [
-            (0, "0.0 s"),
+            (0, "0.00 s"),
+            (40, "0.04 s"),
             (2_140, "2.1 s"),
             (9_499, "9.5 s"),
             (9_999, "10 s"),
@@ -56,6 +68,13 @@ mod tests {
         ];
         for (milliseconds, text) in table {
             assert_eq!(elapsed(Duration::from_millis(milliseconds)), text);
+        }
+    }
+
+    #[test]
+    fn an_estimate_claims_no_more_than_it_knows() {
+        for (seconds, text) in [(9, "9 s"), (119, "119 s"), (724, "12 min"), (7_500, "2 h 05 min")] {
+            assert_eq!(estimate(Duration::from_secs(seconds)), text);
         }
     }
 }

@@ -58,8 +58,7 @@ impl From<&Version> for VersionDocument {
     }
 }
 
-/// The mode in one word.
-pub(crate) const fn capture_mode(mode: CaptureMode) -> &'static str {
+const fn capture_mode(mode: CaptureMode) -> &'static str {
     match mode {
         CaptureMode::Keep => "keep",
         CaptureMode::Omit => "omit",

@@ -140,7 +140,7 @@ fn nodes_of(extents: Option<&ExtentMap>, damaged: &HashSet<ObjectId>) -> Result<
     let Some(extents) = extents else { return Ok(nodes) };
     let (mut tree, mut finished) = (TreeBuilder::new(), Vec::new());
     let mut cursor = extents.cursor_at(0)?;
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         tree.push(placed.extent, &mut finished);
         nodes.extend(finished.drain(..).map(|node| node.id));
     }

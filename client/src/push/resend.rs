@@ -48,7 +48,7 @@ async fn send_chunks(
     let mut part: Vec<(ObjectId, Bytes)> = Vec::new();
     let mut bytes = 0;
     let mut cursor = extents.cursor_at(0)?;
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         let Some(id) = placed.extent.chunk().filter(|id| missing.remove(id)) else { continue };
         let mut raw = vec![0; placed.extent.length as usize];
         source.read_at(&mut raw, placed.offset)?;
@@ -71,7 +71,7 @@ async fn send_chunks(
 async fn send_nodes(session: &mut Session, mut missing: HashSet<NodeId>, extents: &ExtentMap) -> Result<(), Error> {
     let (mut tree, mut finished, mut found) = (TreeBuilder::new(), Vec::new(), Vec::new());
     let mut cursor = extents.cursor_at(0)?;
-    while let Some(placed) = cursor.next()? {
+    while let Some(placed) = cursor.read()? {
         tree.push(placed.extent, &mut finished);
         keep_missing(&mut missing, &mut finished, &mut found);
     }

@@ -105,7 +105,7 @@ impl Session {
         };
         let result = tokio::try_join!(
             asker.run(pieces, ExtentWriter::create(spool)?),
-            take_answers(&mut self.responses, unanswered, ready),
+            take_answers(&mut self.responses, unanswered, ready, progress),
             send_data(&self.requests, compressed, progress),
         );
         match result {
@@ -302,6 +302,7 @@ async fn take_answers(
     responses: &mut Streaming<v1::PushResponse>,
     mut unanswered: Receiver<Batch>,
     ready: Sender<Compressing>,
+    progress: &Progress,
 ) -> Result<(), Error> {
     while let Some(batch) = unanswered.recv().await {
         let push_response::Step::Answer(answer) = next(responses).await? else {
@@ -310,9 +311,14 @@ async fn take_answers(
         if answer.send.len() != batch.objects.len().div_ceil(8) {
             return Err(Error::Protocol("an answer has another length than its ask".into()));
         }
-        let wanted = batch.objects.into_iter().enumerate();
-        let wanted: Vec<_> =
-            wanted.filter(|(n, _)| answer.send[n / 8] & (1 << (n % 8)) != 0).map(|(_, object)| object).collect();
+        let mut wanted = Vec::new();
+        for (n, (id, raw)) in batch.objects.into_iter().enumerate() {
+            if answer.send[n / 8] & (1 << (n % 8)) != 0 {
+                wanted.push((id, raw));
+            } else if batch.kind == v1::ObjectKind::Chunk {
+                progress.add_reused(raw.len() as u64);
+            }
+        }
         if !wanted.is_empty() {
             ready.send(compress(batch.kind, wanted)).await.map_err(|_| Error::StreamClosed)?;
         }

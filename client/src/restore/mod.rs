@@ -77,12 +77,13 @@ pub async fn restore(
     let target_options =
         TargetOptions { forbidden_below: repository.directory().map(Path::to_owned).into_iter().collect() };
     let (length, sector_size) = (version.content.length, version.content.sector_size);
+    // Opening creates a new file and cuts a longer one.
+    progress.enter(Phase::Transferring);
     let target = open_target(path, length, sector_size, target_options).await?;
     let trusted = still_trusted(held, &target).await?;
     // From here on an interruption must not leave a note that is believed.
     options.memory.forget(target.path())?;
     progress.set_total(length);
-    progress.enter(Phase::Transferring);
     let job = Job { trusted, target: target.clone(), wanted, counts: Arc::default(), progress: Arc::clone(&progress) };
     let fetched = job.run(repository, version).await?;
     progress.enter(Phase::Finishing);

@@ -112,7 +112,7 @@ fn covers(trusted: &mut ExtentCursor, placed: &PlacedExtent) -> Result<bool, Err
 fn next_window(cursor: &mut ExtentCursor) -> Result<Vec<PlacedExtent>, Error> {
     let mut window = Vec::with_capacity(WINDOW_EXTENTS);
     while window.len() < WINDOW_EXTENTS {
-        match cursor.next()? {
+        match cursor.read()? {
             Some(placed) => window.push(placed),
             None => break,
         }

@@ -4,7 +4,12 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::system::{SystemError, Use};
+use imprint_proto::Kind;
+
+use crate::{
+    error::kind_of_io,
+    system::{SystemError, Use},
+};
 
 /// A source that is refused, cannot be read, or changed.
 #[derive(Debug, Error)]
@@ -84,6 +89,16 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } | Self::ReadStream { source } => kind_of_io(source),
+            Self::System(_) => Kind::Internal,
+            _ => Kind::Invalid,
+        }
+    }
+
     /// What to do about it; empty when there is nothing to say.
     #[must_use]
     pub fn hint(&self) -> String {

@@ -4,7 +4,12 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::system::{SystemError, Use};
+use imprint_proto::Kind;
+
+use crate::{
+    error::kind_of_io,
+    system::{SystemError, Use},
+};
 
 /// A target that is refused, or fails.
 #[derive(Debug, Error)]
@@ -153,6 +158,19 @@ pub enum TargetError {
 }
 
 impl TargetError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Resize { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::Sync { source, .. } => kind_of_io(source),
+            Self::SyncFailedBefore { .. } | Self::System(_) => Kind::Internal,
+            _ => Kind::Invalid,
+        }
+    }
+
     /// What to do about it; empty when there is nothing to say.
     #[must_use]
     pub fn hint(&self) -> String {

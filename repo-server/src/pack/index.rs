@@ -221,7 +221,7 @@ mod tests {
         bytes.extend_from_slice(&payload.stored);
         let index = sample::index(bytes.clone()).unwrap();
         assert_eq!(index.objects.len(), 3);
-        assert_eq!(index.damage, [end as u64..bytes.len() as u64]);
+        assert_eq!(index.damage, std::slice::from_ref(&(end as u64..bytes.len() as u64)));
     }
 
     #[test]
@@ -229,6 +229,6 @@ mod tests {
         let (bytes, _) = sample::pack();
         let index = from_scan(PackHeader::decode(&bytes), sample::HEADER.pack, bytes.len() as u64 + 5, &bytes).unwrap();
         assert_eq!(index.objects.len(), 3);
-        assert_eq!(index.damage, [bytes.len() as u64..bytes.len() as u64 + 5]);
+        assert_eq!(index.damage, std::slice::from_ref(&(bytes.len() as u64..bytes.len() as u64 + 5)));
     }
 }

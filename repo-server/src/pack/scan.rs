@@ -243,7 +243,7 @@ mod tests {
         let (records, damage) = scanned(&bytes);
         let ids: Vec<ObjectId> = records.iter().map(|record| record.header.id).collect();
         assert_eq!(ids, [sample::payload("behind").0]);
-        assert_eq!(damage, [64..64 + RECORD_HEADER_BYTES as u64 + u64::from(raw_length)]);
+        assert_eq!(damage, std::slice::from_ref(&(64..64 + RECORD_HEADER_BYTES as u64 + u64::from(raw_length))));
     }
 
     #[test]

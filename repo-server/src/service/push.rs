@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use imprint_content::{ObjectId, Payload, Profile};
+use imprint_content::{ChunkId, NodeId, ObjectId, Payload, Profile};
 use imprint_proto::{
     limits::{MAX_ASK_IDS, MAX_COMMIT_TAGS, MAX_CONTENT_RECORD_BYTES, MAX_UNANSWERED_ASKS, MAX_WHO_BYTES},
     v1::{self, push_request::Step, push_response},
@@ -185,8 +185,8 @@ fn commit_request(commit: v1::Commit) -> Result<CommitRequest, Error> {
 fn missing_step(missing: &Missing) -> push_response::Step {
     let join = |ids: &mut dyn Iterator<Item = &[u8; 32]>| -> Bytes { ids.flatten().copied().collect() };
     push_response::Step::Missing(v1::Missing {
-        chunk_ids: join(&mut missing.chunks.iter().map(|id| id.as_bytes())),
-        node_ids: join(&mut missing.nodes.iter().map(|id| id.as_bytes())),
+        chunk_ids: join(&mut missing.chunks.iter().map(ChunkId::as_bytes)),
+        node_ids: join(&mut missing.nodes.iter().map(NodeId::as_bytes)),
     })
 }
 

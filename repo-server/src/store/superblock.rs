@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn the_encoding_does_not_change() {
         let hex: String = sample().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "494d5052494e540a010007070707070707070707070707070707000001000400000000000000000000000000000000000000000000006415cf0d");
+        assert_eq!(
+            hex,
+            "494d5052494e540a010007070707070707070707070707070707000001000400000000000000000000000000000000000000000000006415cf0d"
+        );
         assert_eq!(Superblock::decode(&sample().encode()), Ok(sample()));
     }
 

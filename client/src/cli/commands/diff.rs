@@ -85,7 +85,7 @@ impl fmt::Display for Report {
         table.field("changed", format!("{} in {}", size(self.changed_bytes), counted(self.changed_ranges, "range")));
         table.field(
             "to fetch",
-            format!("{} in {}, compressed", size(self.fetch_bytes), counted(self.fetch_chunks, "chunk")),
+            format!("{} in {}, before compression", size(self.fetch_bytes), counted(self.fetch_chunks, "chunk")),
         );
         table.fmt(f)
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -38,7 +38,7 @@ use crate::cli::{
 Examples:
   imprint push debian.raw lab/workstation --tag stable -m \"before the security update\"
   imprint --repo http://host:7070 push /dev/sdb lab/workstation --label ring=1
-  qemu-img convert -O raw vm.qcow2 /dev/stdout | imprint push - lab/vm")]
+  zstdcat vm.raw.zst | imprint push - lab/vm")]
 pub(crate) struct Push {
     /// A raw image file, a block device, or `-` for standard input.
     source: PathBuf,
@@ -178,7 +178,7 @@ impl fmt::Display for Report {
                 write!(f, "{new} new in {}, sent {sent}", counted(chunks, "chunk"))?;
             }
         }
-        write!(f, " in {}", elapsed(std::time::Duration::from_secs_f64(self.seconds)))?;
+        write!(f, " in {}", elapsed(Duration::from_secs_f64(self.seconds)))?;
         match self.compared_with {
             Some(number) => write!(f, " (compared with @{number})"),
             None => Ok(()),

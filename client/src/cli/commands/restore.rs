@@ -91,8 +91,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}  {}; ", self.version.reference, self.target, size(self.image_bytes))?;
         write!(f, "kept {}, wrote {}, ", size(self.kept_bytes), size(self.written_bytes))?;
-        write!(f, "zeroed {}, ", size(self.zeroed_bytes))?;
-        write!(f, "fetched {} in {}", size(self.fetched_bytes), counted(self.fetched_chunks, "chunk"))?;
-        write!(f, " in {}", elapsed(Duration::from_secs_f64(self.seconds)))
+        write!(f, "zeroed {}; ", size(self.zeroed_bytes))?;
+        write!(f, "fetched {} in {},", size(self.fetched_bytes), counted(self.fetched_chunks, "chunk"))?;
+        write!(f, " {}", elapsed(Duration::from_secs_f64(self.seconds)))
     }
 }

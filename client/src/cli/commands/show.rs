@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::Args;
 use imprint_client::Version;
-use imprint_content::Ref;
+use imprint_content::{CaptureMode, Ref};
 use serde::Serialize;
 
 use crate::cli::{
@@ -15,7 +15,7 @@ use crate::cli::{
     table::Table,
     text::printable,
     time,
-    version_document::{VersionDocument, capture_mode},
+    version_document::VersionDocument,
 };
 
 /// Show everything about a version.
@@ -63,12 +63,19 @@ fn fields(version: &Version) -> Table {
     table.field("new", format!("{} stored, {}", size(version.new_stored_bytes), counted(version.new_chunks, "chunk")));
     table.field("sector size", content.sector_size.to_string());
     table.field("profile", content.profile.to_string());
-    table.field("free space", capture_mode(content.capture_mode));
+    table.field("captured", captured(content.capture_mode));
     table.field("committed", time::local(version.committed_unix_ms));
     table.field("by", printable(&version.who));
     table.field("labels", labels.join("\n"));
     table.field("message", printable(&content.message));
     table
+}
+
+const fn captured(mode: CaptureMode) -> &'static str {
+    match mode {
+        CaptureMode::Keep => "every byte",
+        CaptureMode::Omit => "without the free space of its filesystems",
+    }
 }
 
 #[cfg(test)]

@@ -172,9 +172,9 @@ impl VersionResult {
 
 impl fmt::Display for VersionResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is whole  {}, {} data", self.version.reference, size(self.image_bytes), size(self.data_bytes))?;
+        write!(f, "{} is whole: {}, {} data", self.version.reference, size(self.image_bytes), size(self.data_bytes))?;
         write!(f, " in {}, ", counted(self.chunks, "chunk"))?;
-        write!(f, "verified in {}", elapsed(Duration::from_secs_f64(self.seconds)))
+        write!(f, "read in {}", elapsed(Duration::from_secs_f64(self.seconds)))
     }
 }
 
@@ -209,8 +209,8 @@ impl fmt::Display for TargetResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (target, reference) = (&self.target, &self.version.reference);
         if self.equal {
-            write!(f, "{target} holds {reference}  {}, ", size(self.image_bytes))?;
-            return write!(f, "verified in {}", elapsed(Duration::from_secs_f64(self.seconds)));
+            write!(f, "{target} holds {reference}: {}, ", size(self.image_bytes))?;
+            return write!(f, "read in {}", elapsed(Duration::from_secs_f64(self.seconds)));
         }
         write!(f, "{target} differs from {reference} in {} of {}", size(self.different_bytes), size(self.image_bytes))?;
         for range in self.different.iter().take(SHOWN_RANGES) {

@@ -8,6 +8,8 @@ use super::Snapshot;
 
 /// Shorter operations show nothing.
 const FIRST: Duration = Duration::from_millis(500);
+/// Every change of a part redraws the whole; more would only flicker.
+const DRAWS_PER_SECOND: u8 = 8;
 /// Two lines, so that the numbers have room beside a bar that can be seen.
 const WITH_TOTAL: &str = "{prefix:<16} [{wide_bar}] {percent:>3} %\n  {wide_msg}";
 const WITHOUT_TOTAL: &str = "{prefix:<16} {spinner}\n  {wide_msg}";
@@ -26,8 +28,9 @@ impl Bar {
         }
         let has_total = snapshot.total_bytes > 0;
         let restyle = self.drawn.is_none() || has_total != self.has_total;
-        let target = ProgressDrawTarget::stderr;
-        let bar = self.drawn.get_or_insert_with(|| ProgressBar::with_draw_target(None, target()));
+        let bar = self.drawn.get_or_insert_with(|| {
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND))
+        });
         if restyle {
             bar.set_style(style(has_total));
             self.has_total = has_total;
@@ -35,10 +38,9 @@ impl Bar {
         if has_total {
             bar.set_length(snapshot.total_bytes);
         }
-        bar.set_position(snapshot.done_bytes);
         bar.set_prefix(snapshot.activity(verb));
         bar.set_message(snapshot.details());
-        bar.tick();
+        bar.set_position(snapshot.done_bytes);
     }
 }
 

@@ -58,9 +58,11 @@ impl Snapshot {
         }
         if self.phase == Phase::Transferring && self.bytes_per_second > 0 {
             text += &format!(", {}/s", size(self.bytes_per_second));
-            text += &self.left().map(|left| format!(", {} left", time::elapsed(left))).unwrap_or_default();
+            if let Some(left) = self.left().filter(|left| !left.is_zero()) {
+                text += &format!(", {} left", time::estimate(left));
+            }
         }
-        if self.new_bytes + self.reused_bytes > 0 {
+        if self.new_bytes > 0 || self.reused_bytes > 0 {
             text += &format!("; {} new, {} reused", size(self.new_bytes), size(self.reused_bytes));
         }
         text
