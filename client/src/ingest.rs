@@ -60,13 +60,21 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Starts the workers. They stop when this is dropped.
     pub(crate) fn read(source: &Source, profile: Profile, base: Option<&Base>, progress: &Arc<Progress>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::read_with(source, profile, base, progress, cores.min(MAX_WORKERS))
+    }
+
+    fn read_with(
+        source: &Source,
+        profile: Profile,
+        base: Option<&Base>,
+        progress: &Arc<Progress>,
+        most_workers: usize,
+    ) -> Self {
         let sections = source.length().map(|length| length.div_ceil(profile.section) as usize);
         let workers = match source.kind() {
             SourceKind::Stream => 1,
-            SourceKind::File | SourceKind::BlockDevice => {
-                let cores = thread::available_parallelism().map_or(1, NonZero::get);
-                cores.min(sections.unwrap_or(1)).clamp(1, MAX_WORKERS)
-            }
+            SourceKind::File | SourceKind::BlockDevice => most_workers.min(sections.unwrap_or(1)).max(1),
         };
         let queues = (0..workers).map(|first| {
             let (out, queue) = mpsc::channel(QUEUED_BATCHES / workers);
@@ -275,5 +283,109 @@ impl Place {
         let Some(base) = &mut self.base else { return Ok(false) };
         let found = base.skip_to(self.offset)?;
         Ok(found.is_some_and(|placed| placed.offset == self.offset && placed.extent == *extent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Cursor, os::unix::fs::FileExt};
+
+    use imprint_content::tree::TreeBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Sections of 256 KiB, so that small images have many.
+    const PROFILE: Profile =
+        Profile { min_chunk: 2 << 10, avg_chunk: 8 << 10, max_chunk: 32 << 10, section: 256 << 10, ..Profile::V1 };
+
+    fn pieces(source: &Source, base: Option<&Base>, workers: usize) -> Vec<Piece> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut pieces = Pieces::read_with(source, PROFILE, base, &Arc::default(), workers);
+        let mut all = Vec::new();
+        runtime.block_on(async {
+            while let Some(batch) = pieces.next().await.unwrap() {
+                all.extend(batch);
+            }
+        });
+        all
+    }
+
+    fn root(pieces: &[Piece]) -> imprint_content::NodeId {
+        let (mut tree, mut nodes) = (TreeBuilder::new(), Vec::new());
+        for piece in pieces {
+            let extent = match piece {
+                Piece::Known(extent) => *extent,
+                Piece::Candidate(id, raw) => Extent::data(*id, raw.len() as u64),
+            };
+            tree.push(extent, &mut nodes);
+        }
+        tree.finish(&mut nodes).id
+    }
+
+    /// Runs of holes, written zeros and data, in units of 1000 bytes, so that nothing is aligned.
+    fn any_image() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
+        prop::collection::vec((0u8..3, 1usize..400, any::<u8>()), 0..10)
+    }
+
+    /// The image as a file with holes, and as bytes.
+    fn write(runs: &[(u8, usize, u8)]) -> (tempfile::NamedTempFile, Vec<u8>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = Vec::new();
+        for (kind, length, seed) in runs {
+            let run: Vec<u8> = match kind {
+                2 => (0..length * 1000).map(|n| ((n / 7) as u8).wrapping_mul(31) ^ (n as u8) ^ seed).collect(),
+                _ => vec![0; length * 1000],
+            };
+            if *kind > 0 {
+                file.as_file().write_all_at(&run, bytes.len() as u64).unwrap();
+            }
+            bytes.extend(run);
+        }
+        file.as_file().set_len(bytes.len() as u64).unwrap();
+        (file, bytes)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_tree_depends_on_bytes_only(runs in any_image()) {
+            let (sparse, bytes) = write(&runs);
+            let full = tempfile::NamedTempFile::new().unwrap();
+            full.as_file().write_all_at(&bytes, 0).unwrap();
+            let sparse = Source::open(sparse.path()).unwrap();
+            let expected = root(&pieces(&sparse, None, 1));
+            for workers in 2..5 {
+                prop_assert_eq!(root(&pieces(&sparse, None, workers)), expected, "{} workers", workers);
+            }
+            prop_assert_eq!(root(&pieces(&Source::open(full.path()).unwrap(), None, 3)), expected);
+            prop_assert_eq!(root(&pieces(&Source::stream(Cursor::new(bytes)), None, 1)), expected);
+        }
+
+        #[test]
+        fn what_the_base_has_is_known_and_the_tree_is_the_same(runs in any_image(), changed in 0usize..400_000) {
+            let (file, mut bytes) = write(&runs);
+            let source = Source::open(file.path()).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let mut extents = crate::extents::ExtentWriter::create(directory.path()).unwrap();
+            for piece in pieces(&source, None, 2) {
+                let extent = match piece {
+                    Piece::Known(extent) => extent,
+                    Piece::Candidate(id, raw) => Extent::data(id, raw.len() as u64),
+                };
+                extents.push(extent, &mut Vec::new()).unwrap();
+            }
+            let (extents, _) = extents.finish(&mut Vec::new()).unwrap();
+            let base = Base { extents, damaged: Arc::default() };
+            let again = pieces(&source, Some(&base), 2);
+            prop_assert!(again.iter().all(|piece| matches!(piece, Piece::Known(_))));
+            if let Some(byte) = bytes.get_mut(changed) {
+                *byte ^= 0x55;
+                let stream = Source::stream(Cursor::new(bytes));
+                let new = pieces(&stream, Some(&base), 1);
+                prop_assert!(new.iter().any(|piece| matches!(piece, Piece::Candidate(..))));
+                prop_assert_ne!(root(&new), root(&again));
+            }
+        }
     }
 }

@@ -98,7 +98,16 @@ impl Session {
         mut steps: Streaming<v1::PushRequest>,
         answers: &Sender<Result<v1::PushResponse, Status>>,
     ) -> Result<(), Status> {
-        while let Some(step) = next_step(&mut steps).await? {
+        loop {
+            let step = tokio::select! {
+                step = next_step(&mut steps) => step?,
+                // What is wrong with the data is said at once, not with the next step.
+                checked = first_checked(&mut self.checking) => {
+                    self.take_checked(checked).await?;
+                    continue;
+                }
+            };
+            let Some(step) = step else { break };
             match step {
                 Step::Open(_) => return Err(convert::bad("the upload is open already").into()),
                 Step::Ask(ask) => answer(answers, self.ask(&ask).await?).await?,
@@ -112,6 +121,7 @@ impl Session {
                 }
             }
         }
+        self.finish_checks().await?;
         Err(Status::cancelled("the client ended the push without a commit"))
     }
 
@@ -140,8 +150,14 @@ impl Session {
     }
 
     async fn store_next(&mut self) -> Result<(), Error> {
-        let Some((purpose, check)) = self.checking.pop_front() else { return Ok(()) };
-        let objects = check.await.map_err(|error| convert::bad(format!("checking was stopped: {error}")))??;
+        let checked = first_checked(&mut self.checking).await;
+        self.take_checked(checked).await
+    }
+
+    /// Stores what the oldest check let through.
+    async fn take_checked(&mut self, checked: Result<(Purpose, Vec<(ObjectId, Payload)>), Error>) -> Result<(), Error> {
+        self.checking.pop_front();
+        let (purpose, objects) = checked?;
         self.upload.store(purpose, objects).await
     }
 
@@ -161,6 +177,15 @@ impl Session {
             UploadOutcome::Missing(missing) => (missing_step(&missing), false),
         })
     }
+}
+
+/// The outcome of the oldest check, to be taken with [`Session::take_checked`]; waits for ever when there is none.
+async fn first_checked(
+    checking: &mut VecDeque<(Purpose, JoinHandle<Checked>)>,
+) -> Result<(Purpose, Vec<(ObjectId, Payload)>), Error> {
+    let Some((purpose, check)) = checking.front_mut() else { return std::future::pending().await };
+    let objects = check.await.map_err(|error| convert::bad(format!("checking was stopped: {error}")))??;
+    Ok((*purpose, objects))
 }
 
 fn check_all(purpose: Purpose, objects: Vec<(ObjectId, Payload)>) -> Checked {

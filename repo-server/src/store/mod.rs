@@ -12,6 +12,8 @@ mod nodes;
 mod pack_writer;
 mod recover;
 mod superblock;
+#[cfg(test)]
+mod tests;
 mod tree_view;
 mod upload;
 
