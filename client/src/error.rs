@@ -83,6 +83,28 @@ pub enum Error {
     /// The sector sizes, lengths or profiles do not fit.
     #[error("{0}")]
     Unsupported(String),
+    /// An update without a ref needs a target that was restored before.
+    #[error("it is not known what {0} holds or follows")]
+    NotKnown(PathBuf),
+    /// A device whose name may mean another disk since.
+    #[error("{path} was restored from {following}, but was written to or changed its name since")]
+    AnotherDisk {
+        /// The device.
+        path: PathBuf,
+        /// What the target of that name follows.
+        following: String,
+    },
+    /// An update goes forward.
+    #[error("{version} is older than what the target holds, number {held}")]
+    Older {
+        /// Where the update would go.
+        version: imprint_content::Ref,
+        /// The number of the version that the target holds.
+        held: u64,
+    },
+    /// A rollback without a ref needs a version to go back to.
+    #[error("it is not known what {0} held before")]
+    NothingBefore(PathBuf),
     /// Built without the embedded repository.
     #[error("this imprint can only reach repositories by URL: it was built without the embedded one")]
     NotEmbedded,
@@ -101,7 +123,12 @@ impl Error {
             Self::Target(error) => error.kind(),
             Self::Io { source, .. } => kind_of_io(source),
             Self::Name(_) | Self::Location(_) | Self::Unsupported(_) => Kind::Invalid,
-            Self::NotEmbedded | Self::SourceChanged { .. } => Kind::Invalid,
+            Self::NotEmbedded
+            | Self::SourceChanged { .. }
+            | Self::NotKnown(_)
+            | Self::AnotherDisk { .. }
+            | Self::Older { .. }
+            | Self::NothingBefore(_) => Kind::Invalid,
             Self::StreamClosed => Kind::Unavailable,
             Self::Decode(_) | Self::Protocol(_) | Self::WrongTree { .. } | Self::ChunkCorrupt { .. } => Kind::Corrupt,
             Self::CannotResend | Self::NeverComplete(_) => Kind::Corrupt,
@@ -121,6 +148,10 @@ impl Error {
             Self::Name(_) => "NAME",
             Self::Location(_) => "LOCATION",
             Self::Unsupported(_) => "UNSUPPORTED",
+            Self::NotKnown(_) => "NOT_KNOWN",
+            Self::AnotherDisk { .. } => "ANOTHER_DISK",
+            Self::Older { .. } => "OLDER",
+            Self::NothingBefore(_) => "NOTHING_BEFORE",
             Self::NotEmbedded => "NOT_EMBEDDED",
             Self::Decode(_) | Self::Protocol(_) => "PROTOCOL",
             Self::WrongTree { .. } => "WRONG_TREE",
@@ -143,6 +174,12 @@ impl Error {
             Self::ChunkCorrupt { .. } | Self::WrongTree { .. } => {
                 "try again; if it stays, push an image that holds the same data, or use another version".into()
             }
+            Self::NotKnown(_) => "name the version: `imprint update TARGET REF`, or restore it once".into(),
+            Self::AnotherDisk { following, .. } => {
+                format!("if it is the same disk, say so by naming the version: `imprint update TARGET {following}`")
+            }
+            Self::Older { .. } => "to go back use `imprint rollback`, or add --allow-older".into(),
+            Self::NothingBefore(_) => "name the version: `imprint rollback TARGET REF`".into(),
             Self::CannotResend => "push again: what was lost will be sent then".into(),
             Self::NotEmbedded => "give a URL, or build with the feature `embedded`".into(),
             _ => String::new(),

@@ -31,10 +31,20 @@ const MAX_WORKERS: usize = 16;
 /// A piece of the image.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Zeros, or a chunk that the base has at the same place.
+    /// Zeros, or a chunk whose bytes nobody asked for: the base has it at the same place, or this is a survey.
     Known(Extent),
     /// A chunk that may be new.
     Candidate(ChunkId, Bytes),
+}
+
+impl Piece {
+    /// What the piece is in the tree.
+    pub(crate) const fn extent(&self) -> Extent {
+        match self {
+            Self::Known(extent) => *extent,
+            Self::Candidate(id, raw) => Extent::data(*id, raw.len() as u64),
+        }
+    }
 }
 
 /// What is known of the base version.
@@ -45,9 +55,24 @@ pub(crate) struct Base {
     pub(crate) damaged: Arc<HashSet<ObjectId>>,
 }
 
+/// Which bytes are handed over with their pieces.
+#[derive(Clone)]
+enum Keep {
+    /// All but those that the base has at the same place.
+    AllBut(Option<Base>),
+    /// None.
+    Nothing,
+}
+
 enum Message {
     Pieces(Vec<Piece>),
     EndOfSection,
+    /// The stream is over; without this, a worker that died would look like the end of the image.
+    EndOfStream,
+}
+
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)
 }
 
 /// The pieces of a source, in order.
@@ -60,17 +85,15 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Starts the workers. They stop when this is dropped.
     pub(crate) fn read(source: &Source, profile: Profile, base: Option<&Base>, progress: &Arc<Progress>) -> Self {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        Self::read_with(source, profile, base, progress, cores.min(MAX_WORKERS))
+        Self::start(source, profile, &Keep::AllBut(base.cloned()), progress, default_workers())
     }
 
-    fn read_with(
-        source: &Source,
-        profile: Profile,
-        base: Option<&Base>,
-        progress: &Arc<Progress>,
-        most_workers: usize,
-    ) -> Self {
+    /// Like [`read`](Self::read), for who only wants to know what is there: bytes are dropped once they are hashed.
+    pub(crate) fn survey(source: &Source, profile: Profile, progress: &Arc<Progress>) -> Self {
+        Self::start(source, profile, &Keep::Nothing, progress, default_workers())
+    }
+
+    fn start(source: &Source, profile: Profile, keep: &Keep, progress: &Arc<Progress>, most_workers: usize) -> Self {
         let sections = source.length().map(|length| length.div_ceil(profile.section) as usize);
         let workers = match source.kind() {
             SourceKind::Stream => 1,
@@ -81,7 +104,7 @@ impl Pieces {
             let worker = Worker {
                 source: source.clone(),
                 profile,
-                base: base.cloned(),
+                keep: keep.clone(),
                 progress: Arc::clone(progress),
                 out,
                 batch: Vec::new(),
@@ -100,9 +123,8 @@ impl Pieces {
             match self.queues[worker].recv().await {
                 Some(Ok(Message::Pieces(pieces))) => return Ok(Some(pieces)),
                 Some(Ok(Message::EndOfSection)) => self.section += 1,
+                Some(Ok(Message::EndOfStream)) => self.sections = Some(self.section),
                 Some(Err(error)) => return Err(error),
-                // A stream's worker ends with the stream.
-                None if self.sections.is_none() => return Ok(None),
                 None => return Err(Error::WorkerStopped),
             }
         }
@@ -113,7 +135,7 @@ impl Pieces {
 struct Worker {
     source: Source,
     profile: Profile,
-    base: Option<Base>,
+    keep: Keep,
     progress: Arc<Progress>,
     out: Sender<Result<Message, Error>>,
     batch: Vec<Piece>,
@@ -183,15 +205,15 @@ impl Worker {
             }
             self.end_section(cuts)?;
             if is_over {
-                return Ok(());
+                return self.out.blocking_send(Ok(Message::EndOfStream)).map_err(|_| Stop::Unwanted);
             }
         }
     }
 
     fn start_section(&self, start: u64) -> Result<SectionCuts, Stop> {
-        let base = match &self.base {
-            Some(base) => Some(base.extents.cursor_at(start)?),
-            None => None,
+        let base = match &self.keep {
+            Keep::AllBut(Some(base)) => Some(base.extents.cursor_at(start)?),
+            Keep::AllBut(None) | Keep::Nothing => None,
         };
         Ok(SectionCuts { cutter: SectionCutter::new(self.profile), place: Place { offset: start, base } })
     }
@@ -231,10 +253,7 @@ impl Worker {
                 self.recognise(extent, bytes, place)?
             }
         };
-        let length = match &piece {
-            Piece::Known(extent) => extent.length,
-            Piece::Candidate(_, raw) => raw.len() as u64,
-        };
+        let length = piece.extent().length;
         place.offset += length;
         self.progress.add_done(length);
         self.batch.push(piece);
@@ -248,7 +267,12 @@ impl Worker {
         let Extent { kind: imprint_content::ExtentKind::Data(id), length } = extent else {
             return Ok(Piece::Known(extent));
         };
-        if place.has(&extent)? && !self.base.as_ref().is_some_and(|base| base.damaged.contains(&id.into())) {
+        let is_known = match &self.keep {
+            Keep::Nothing => true,
+            Keep::AllBut(Some(base)) => place.has(&extent)? && !base.damaged.contains(&id.into()),
+            Keep::AllBut(None) => false,
+        };
+        if is_known {
             self.progress.add_reused(length);
             return Ok(Piece::Known(extent));
         }
@@ -301,7 +325,7 @@ mod tests {
 
     fn pieces(source: &Source, base: Option<&Base>, workers: usize) -> Vec<Piece> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut pieces = Pieces::read_with(source, PROFILE, base, &Arc::default(), workers);
+        let mut pieces = Pieces::start(source, PROFILE, &Keep::AllBut(base.cloned()), &Arc::default(), workers);
         let mut all = Vec::new();
         runtime.block_on(async {
             while let Some(batch) = pieces.next().await.unwrap() {
@@ -314,11 +338,7 @@ mod tests {
     fn root(pieces: &[Piece]) -> imprint_content::NodeId {
         let (mut tree, mut nodes) = (TreeBuilder::new(), Vec::new());
         for piece in pieces {
-            let extent = match piece {
-                Piece::Known(extent) => *extent,
-                Piece::Candidate(id, raw) => Extent::data(*id, raw.len() as u64),
-            };
-            tree.push(extent, &mut nodes);
+            tree.push(piece.extent(), &mut nodes);
         }
         tree.finish(&mut nodes).id
     }
@@ -369,11 +389,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let mut extents = crate::extents::ExtentWriter::create(directory.path()).unwrap();
             for piece in pieces(&source, None, 2) {
-                let extent = match piece {
-                    Piece::Known(extent) => extent,
-                    Piece::Candidate(id, raw) => Extent::data(id, raw.len() as u64),
-                };
-                extents.push(extent, &mut Vec::new()).unwrap();
+                extents.push(piece.extent(), &mut Vec::new()).unwrap();
             }
             let (extents, _) = extents.finish(&mut Vec::new()).unwrap();
             let base = Base { extents, damaged: Arc::default() };

@@ -22,6 +22,6 @@ pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};
 pub use repository::{Access, Image, Location, Repository, Stats, Tag, Version};
-pub use restore::{RestoreOptions, RestoreOutcome, restore};
+pub use restore::{RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
 pub use tree_cache::TreeCache;
 pub use verify::{TargetReport, VersionReport, verify_target, verify_version};

@@ -10,6 +10,8 @@ pub enum Phase {
     Preparing,
     /// Fetching a tree.
     ReadingTree,
+    /// Finding out what a target or seed holds.
+    ReadingTarget,
     /// Moving the image's bytes.
     Transferring,
     /// Making it durable.
@@ -40,7 +42,8 @@ impl Progress {
         match self.phase.load(Relaxed) {
             0 => Phase::Preparing,
             1 => Phase::ReadingTree,
-            2 => Phase::Transferring,
+            2 => Phase::ReadingTarget,
+            3 => Phase::Transferring,
             _ => Phase::Finishing,
         }
     }
@@ -81,6 +84,14 @@ impl Progress {
 
     pub(crate) fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
+    }
+
+    /// Starts a part of the operation that goes through `total` bytes of its own.
+    pub(crate) fn begin(&self, phase: Phase, total: u64) {
+        self.done.store(0, Relaxed);
+        self.reused.store(0, Relaxed);
+        self.set_total(total);
+        self.enter(phase);
     }
 
     pub(crate) fn add_done(&self, bytes: u64) {

@@ -1,6 +1,6 @@
 //! Proves that a version can be restored, or that a target still holds one.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{collections::HashSet, ops::Range, path::Path, sync::Arc};
 
 use imprint_content::{ChunkId, ExtentKind};
 use tokio::sync::mpsc;
@@ -40,6 +40,8 @@ pub struct TargetReport {
 pub(crate) const MAX_REPORTED: usize = 1000;
 /// Chunks asked for at once.
 const NEEDS: usize = 256;
+/// Chunks that are remembered as asked for, about 40 bytes each.
+const MAX_REMEMBERED: usize = 256 << 10;
 
 /// Fetches and hashes every chunk of a version, as a restore would.
 ///
@@ -56,7 +58,8 @@ pub async fn verify_version(
     let (found, needs) = mpsc::channel(4);
     let listing = {
         let extents = extents.clone();
-        blocking(move || list_data(&extents, &found))
+        let progress = Arc::clone(&progress);
+        blocking(move || list_data(&extents, &found, &progress))
     };
     let counted = Arc::clone(&progress);
     let accept = Arc::new(move |need: &Need, _raw: &[u8]| {
@@ -69,12 +72,21 @@ pub async fn verify_version(
     Ok(VersionReport { image_bytes: extents.length(), data_bytes: extents.root().summary.data, chunks: fetched.chunks })
 }
 
-fn list_data(extents: &ExtentMap, found: &mpsc::Sender<Vec<Need>>) -> Result<(), Error> {
+fn list_data(extents: &ExtentMap, found: &mpsc::Sender<Vec<Need>>, progress: &Progress) -> Result<(), Error> {
     let mut cursor = extents.cursor_at(0)?;
     let mut needs = Vec::new();
+    let mut listed = HashSet::new();
     while let Some(placed) = cursor.read()? {
-        if let Some(id) = placed.extent.chunk() {
-            needs.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
+        // Each chunk once among neighbours; to remember all would take memory that grows with the image.
+        match placed.extent.chunk() {
+            Some(id) if listed.insert(id) => {
+                needs.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
+            }
+            Some(_) => progress.add_done(placed.extent.length),
+            None => {}
+        }
+        if listed.len() >= MAX_REMEMBERED {
+            listed.clear();
         }
         if needs.len() == NEEDS && found.blocking_send(std::mem::take(&mut needs)).is_err() {
             return Ok(()); // fetching failed; its error is the one to report

@@ -6,7 +6,7 @@
 use std::{collections::HashSet, num::NonZero, path::Path, sync::Arc, thread};
 
 use bytes::{Bytes, BytesMut};
-use imprint_content::{ChunkId, ContentRecord, Extent, NodeId, ObjectId, Payload, TagName, tree::BuiltNode};
+use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, TagName, tree::BuiltNode};
 use imprint_proto::{
     limits::TARGET_MESSAGE_BYTES,
     v1::{self, push_request::Step, push_response},
@@ -233,14 +233,10 @@ impl Asker {
         let mut finished = Vec::new();
         while let Some(batch) = pieces.next().await? {
             for piece in batch {
-                let extent = match piece {
-                    Piece::Known(extent) => extent,
-                    Piece::Candidate(id, raw) => {
-                        let extent = Extent::data(id, raw.len() as u64);
-                        self.chunks.add(id.into(), raw);
-                        extent
-                    }
-                };
+                let extent = piece.extent();
+                if let Piece::Candidate(id, raw) = piece {
+                    self.chunks.add(id.into(), raw);
+                }
                 self.chunk_count += u64::from(extent.chunk().is_some());
                 extents.push(extent, &mut finished)?;
                 if self.chunks.is_full() {

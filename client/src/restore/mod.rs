@@ -1,35 +1,51 @@
-//! Restores a version onto a file or device: plan, keep what is right, fetch the rest, make it durable.
+//! Makes a target hold a version: plan, copy what is here, fetch the rest, make it durable.
 //!
-//! Every byte that ends up in the image range was hashed when it was written or kept, or is covered by a witness
-//! that nothing else wrote; the list of what belongs where was proved against the version's root before.
+//! Every byte that ends up in the image's range was hashed when it was written or kept, or is covered by a witness
+//! that nothing else wrote; the list of what belongs where was proved against the version's root before. Copies
+//! inside the target come first, in an order that reads each byte before it is overwritten; nothing that fails to
+//! hash right is used, and whatever is not here is fetched.
 
+mod local;
+mod moves;
 mod scan;
+mod trust;
+mod update;
 
 use std::{
-    path::Path,
+    collections::{HashMap, HashSet},
+    num::NonZero,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread,
 };
 
-use imprint_content::Ref;
-use tokio::sync::mpsc;
+use imprint_content::{ChunkId, Profile, Ref};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     Error, Phase, Progress, Repository, Version,
     extents::ExtentMap,
     fetch::{Accept, Fetched, Need, fetch_chunks},
-    target::{Held, Memory, Target, TargetOptions, Witness, witness},
+    target::{Held, Memory, Target, TargetKind, TargetOptions},
 };
 
+use local::{Local, Seed, survey};
+use moves::{Move, Step};
 use scan::Scanner;
+use trust::noted;
+
+pub use update::{UpdateOptions, rollback, update};
 
 /// Optional behaviour of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
     /// The ref that the target follows from now on; `None`: the version itself.
     pub following: Option<Ref>,
+    /// Files and devices that may hold the same data; they are only read.
+    pub seeds: Vec<PathBuf>,
     /// Where it is noted what targets hold.
     pub memory: Memory,
 }
@@ -39,11 +55,13 @@ pub struct RestoreOptions {
 pub struct RestoreOutcome {
     /// Length of the image.
     pub image_bytes: u64,
-    /// Data that the target held already.
+    /// Data that was in its place already.
     pub kept_bytes: u64,
+    /// Data that was copied from elsewhere on the target, or from a seed.
+    pub copied_bytes: u64,
     /// Bytes that had to be made zero.
     pub zeroed_bytes: u64,
-    /// Data that was written.
+    /// Data that was fetched and written.
     pub written_bytes: u64,
     /// Chunks that were fetched.
     pub fetched_chunks: u64,
@@ -51,18 +69,10 @@ pub struct RestoreOutcome {
     pub fetched_bytes: u64,
 }
 
-/// Counters that scanners and writers share.
-#[derive(Debug, Default)]
-struct Counts {
-    kept: AtomicU64,
-    zeroed: AtomicU64,
-    written: AtomicU64,
-}
-
 /// Makes the target exactly `version`. Durable when it returns.
 ///
 /// # Errors
-/// Refusals come before the first write. After a later failure the target is incomplete, and known to be; the same
+/// Refusals come before the first write. After a later failure the target is incomplete, and noted as such; the same
 /// call again keeps what is right and completes it.
 pub async fn restore(
     repository: &Repository,
@@ -71,150 +81,166 @@ pub async fn restore(
     options: RestoreOptions,
     progress: Arc<Progress>,
 ) -> Result<RestoreOutcome, Error> {
-    let held = trusted(repository, path, &options.memory, &progress).await?;
+    let profile = Profile::from_number(version.content.profile)?;
+    let held = noted(repository, path, &options.memory, &progress).await?;
     let have = held.as_ref().map(|held| (&held.version, &held.extents));
     let wanted = repository.tree(version, have, &progress).await?;
-    let target_options =
-        TargetOptions { forbidden_below: repository.directory().map(Path::to_owned).into_iter().collect() };
-    let (length, sector_size) = (version.content.length, version.content.sector_size);
+    let mut seeds = Vec::new();
+    for seed in &options.seeds {
+        progress.enter(Phase::ReadingTarget);
+        seeds.push(Seed::open(repository, seed, profile, &options.memory, &progress).await?);
+    }
     // Opening creates a new file and cuts a longer one.
-    progress.enter(Phase::Transferring);
-    let target = open_target(path, length, sector_size, target_options).await?;
-    let trusted = still_trusted(held, &target).await?;
+    progress.begin(Phase::Transferring, version.content.length);
+    let target = open_target(repository, version, path).await?;
+    let found = match held {
+        Some(held) => held.confirmed_by(&target).await?.map(Found::exact),
+        None => None,
+    };
     // From here on an interruption must not leave a note that is believed.
-    options.memory.forget(target.path())?;
-    progress.set_total(length);
-    let job = Job { trusted, target: target.clone(), wanted, counts: Arc::default(), progress: Arc::clone(&progress) };
+    let note = note(repository, version, &target, &options)?;
+    let memory = options.memory.clone();
+    memory.store(&note)?;
+    let found = match found {
+        None if target.kind() != TargetKind::NewFile => {
+            Some(Found::surveyed(survey(repository, &target.as_source()?, profile, &progress).await?))
+        }
+        found => found,
+    };
+    progress.begin(Phase::Transferring, version.content.length);
+    let job = Job::plan(target, wanted, found, seeds, Arc::clone(&progress)).await?;
     let fetched = job.run(repository, version).await?;
     progress.enter(Phase::Finishing);
-    remember(repository, version, target, &options).await?;
-    Ok(RestoreOutcome {
-        image_bytes: length,
-        kept_bytes: job.counts.kept.load(Relaxed),
-        zeroed_bytes: job.counts.zeroed.load(Relaxed),
-        written_bytes: job.counts.written.load(Relaxed),
-        fetched_chunks: fetched.chunks,
-        fetched_bytes: fetched.stored_bytes,
+    let target = job.target.clone();
+    blocking(move || {
+        target.flush()?;
+        let witness = target.witness()?;
+        Ok::<_, Error>(memory.store(&Held { witness, complete: true, ..note })?)
     })
+    .await??;
+    Ok(job.outcome(version.content.length, fetched))
 }
 
-/// What a target is known to hold, until something else is found to have written to it.
-struct Trusted {
-    version: Version,
-    extents: ExtentMap,
-    witness: Witness,
-}
-
-/// The version that the target holds: noted, complete, and untouched since.
-async fn trusted(
-    repository: &Repository,
-    path: &Path,
-    memory: &Memory,
-    progress: &Progress,
-) -> Result<Option<Trusted>, Error> {
-    let Some(held) = memory.load(path)?.filter(|held| held.complete && held.repository == repository.id()) else {
-        return Ok(None);
-    };
-    let looked_at = path.to_owned();
-    let found = blocking(move || witness::current(&looked_at)).await?.ok().flatten();
-    let Some(witness) = found.filter(|found| held.witness.as_ref() == Some(found)) else { return Ok(None) };
-    let Ok(reference) = format!("{}@{}", held.image, held.number).parse() else { return Ok(None) };
-    match repository.version(&reference).await {
-        Ok(version) if version.id.to_string() == held.version => {
-            let extents = repository.tree(&version, None, progress).await?;
-            Ok(Some(Trusted { version, extents, witness }))
-        }
-        _ => Ok(None), // removed since, or another repository at the same place: read the target instead
-    }
-}
-
-/// Looks again now that the target is open and locked: something may have written since the first look.
-async fn still_trusted(held: Option<Trusted>, target: &Target) -> Result<Option<ExtentMap>, Error> {
-    let Some(held) = held else { return Ok(None) };
-    let target = target.clone();
-    let now = blocking(move || target.witness()).await??;
-    Ok((now.as_ref() == Some(&held.witness)).then_some(held.extents))
-}
-
-async fn open_target(path: &Path, length: u64, sector_size: u32, options: TargetOptions) -> Result<Target, Error> {
-    let path = path.to_owned();
+async fn open_target(repository: &Repository, version: &Version, path: &Path) -> Result<Target, Error> {
+    let options = TargetOptions { forbidden_below: repository.directory().map(Path::to_owned).into_iter().collect() };
+    let (length, sector_size, path) = (version.content.length, version.content.sector_size, path.to_owned());
     Ok(blocking(move || Target::open(&path, length, sector_size, &options)).await??)
 }
 
-async fn remember(
-    repository: &Repository,
-    version: &Version,
-    target: Target,
-    options: &RestoreOptions,
-) -> Result<(), Error> {
+/// What to remember while the target is being written; with a witness and marked complete, what to remember after.
+fn note(repository: &Repository, version: &Version, target: &Target, options: &RestoreOptions) -> Result<Held, Error> {
+    let image = version.image.to_string();
+    let before = options.memory.load(target.path())?.filter(|before| before.repository == repository.id());
     let following = options.following.clone().unwrap_or_else(|| version.reference());
-    let held = Held {
+    Ok(Held {
         target: target.path().to_owned(),
         repository: repository.id(),
-        image: version.image.to_string(),
         following: following.to_string(),
         number: version.number,
         version: version.id.to_string(),
         root: version.content.root.to_string(),
         length: version.content.length,
         witness: None,
-        complete: true,
-    };
-    let memory = options.memory.clone();
-    blocking(move || {
-        target.flush()?;
-        let witness = target.witness()?;
-        Ok(memory.store(&Held { witness, ..held })?)
+        complete: false,
+        previous: before.and_then(|before| before.previous_of(&image, version.number)),
+        image,
     })
-    .await?
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::WorkerStopped)
 }
 
+/// What the target holds.
+#[derive(Clone)]
+struct Found {
+    extents: ExtentMap,
+    /// A witness vouches for it; a survey's cuts may differ where something changed.
+    is_exact: bool,
+}
+
+impl Found {
+    const fn exact(extents: ExtentMap) -> Self {
+        Self { extents, is_exact: true }
+    }
+
+    const fn surveyed(extents: ExtentMap) -> Self {
+        Self { extents, is_exact: false }
+    }
+}
+
+/// Counters that scanners and writers share.
+#[derive(Debug, Default)]
+struct Counts {
+    kept: AtomicU64,
+    copied: AtomicU64,
+    zeroed: AtomicU64,
+    written: AtomicU64,
+}
+
 /// Lists of needs that scanners have found and nobody has asked for yet.
 const QUEUED_NEEDS: usize = 4;
+/// Bytes of the target that are read ahead to break rings of moves.
+const READ_AHEAD_BYTES: u64 = 64 << 20;
 
 struct Job {
     target: Target,
     wanted: ExtentMap,
-    /// What the target holds for sure.
-    trusted: Option<ExtentMap>,
+    found: Option<Found>,
+    local: Arc<Local>,
     counts: Arc<Counts>,
     progress: Arc<Progress>,
 }
 
 impl Job {
+    async fn plan(
+        target: Target,
+        wanted: ExtentMap,
+        found: Option<Found>,
+        seeds: Vec<Seed>,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Error> {
+        let (all, there) = (wanted.clone(), found.clone());
+        let local = blocking(move || Local::find(&all, there.as_ref().map(|found| &found.extents), seeds)).await??;
+        Ok(Self { target, wanted, found, local: local.into(), counts: Arc::default(), progress })
+    }
+
     async fn run(&self, repository: &Repository, version: &Version) -> Result<Fetched, Error> {
+        let mover = Mover {
+            target: self.target.clone(),
+            local: Arc::clone(&self.local),
+            counts: Arc::clone(&self.counts),
+            progress: Arc::clone(&self.progress),
+        };
+        let moved = Arc::new(blocking(move || mover.run()).await??);
         let (found, needs) = mpsc::channel(QUEUED_NEEDS);
-        let scanning = self.start_scanners(&found)?;
+        let scanning = self.start_scanners(&found, &moved)?;
         drop(found);
         let fetching = fetch_chunks(repository, version, needs, self.writer(), &self.progress);
-        let scanned = async {
-            for scanner in scanning {
-                scanner.await.map_err(|_| Error::WorkerStopped)??;
-            }
-            Ok::<_, Error>(())
-        };
-        let (fetched, ()) = tokio::try_join!(fetching, scanned)?;
+        let (fetched, scanned) = tokio::join!(fetching, join_all(scanning));
+        // A scanner that found nobody to take its needs says nothing: the fetch has the reason.
+        let fetched = fetched?;
+        scanned?;
         Ok(fetched)
     }
 
     fn start_scanners(
         &self,
-        found: &mpsc::Sender<Vec<Need>>,
-    ) -> Result<Vec<tokio::task::JoinHandle<Result<(), Error>>>, Error> {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        needs: &mpsc::Sender<Vec<Need>>,
+        moved: &Arc<HashSet<u64>>,
+    ) -> Result<Vec<JoinHandle<Result<(), Error>>>, Error> {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let cursor = Arc::new(Mutex::new(self.wanted.cursor_at(0)?));
         let mut scanners = Vec::new();
         for _ in 0..cores.min(8) {
             let scanner = Scanner {
                 target: self.target.clone(),
-                trusted: self.trusted.clone(),
+                found: self.found.clone(),
+                moved: Arc::clone(moved),
+                local: Arc::clone(&self.local),
                 counts: Arc::clone(&self.counts),
                 progress: Arc::clone(&self.progress),
-                found: found.clone(),
+                needs: needs.clone(),
             };
             let cursor = Arc::clone(&cursor);
             scanners.push(tokio::task::spawn_blocking(move || scanner.run(&cursor)));
@@ -233,6 +259,76 @@ impl Job {
             }
             Ok(())
         })
+    }
+
+    fn outcome(&self, image_bytes: u64, fetched: Fetched) -> RestoreOutcome {
+        RestoreOutcome {
+            image_bytes,
+            kept_bytes: self.counts.kept.load(Relaxed),
+            copied_bytes: self.counts.copied.load(Relaxed),
+            zeroed_bytes: self.counts.zeroed.load(Relaxed),
+            written_bytes: self.counts.written.load(Relaxed),
+            fetched_chunks: fetched.chunks,
+            fetched_bytes: fetched.stored_bytes,
+        }
+    }
+}
+
+async fn join_all(scanners: Vec<JoinHandle<Result<(), Error>>>) -> Result<(), Error> {
+    let mut result = Ok(());
+    for scanner in scanners {
+        let ended = scanner.await.map_err(|_| Error::WorkerStopped).flatten();
+        result = result.and(ended);
+    }
+    result
+}
+
+/// Copies chunks to their places inside the target.
+struct Mover {
+    target: Target,
+    local: Arc<Local>,
+    counts: Arc<Counts>,
+    progress: Arc<Progress>,
+}
+
+impl Mover {
+    /// Returns the offsets that now hold what is wanted there.
+    fn run(&self) -> Result<HashSet<u64>, Error> {
+        let moves: Vec<Move> = self.local.moves.iter().map(|(planned, _)| *planned).collect();
+        let mut moved = HashSet::with_capacity(moves.len());
+        let mut read_ahead: HashMap<usize, Vec<u8>> = HashMap::new();
+        for step in moves::order(&moves, READ_AHEAD_BYTES) {
+            let (number, bytes) = match step {
+                Step::Copy(number) => (number, self.read(number)?),
+                Step::Write(number) => (number, read_ahead.remove(&number)),
+                Step::ReadAhead(number) => {
+                    read_ahead.extend(self.read(number)?.map(|bytes| (number, bytes)));
+                    continue;
+                }
+                Step::GiveUp(_) => continue,
+            };
+            if let Some(bytes) = bytes {
+                self.write(&moves[number], &bytes)?;
+                moved.insert(moves[number].to);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The chunk, if it still is where it was found.
+    fn read(&self, number: usize) -> Result<Option<Vec<u8>>, Error> {
+        let (planned, id) = &self.local.moves[number];
+        let mut bytes = vec![0; planned.length as usize];
+        self.target.read_at(&mut bytes, planned.from)?;
+        Ok((ChunkId::of(&bytes) == *id).then_some(bytes))
+    }
+
+    fn write(&self, planned: &Move, bytes: &[u8]) -> Result<(), Error> {
+        self.target.write_at(bytes, planned.to)?;
+        self.counts.copied.fetch_add(planned.length, Relaxed);
+        self.progress.add_reused(planned.length);
+        self.progress.add_done(planned.length);
+        Ok(())
     }
 }
 

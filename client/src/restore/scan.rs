@@ -1,7 +1,7 @@
 //! Finds out, window by window, what a target lacks.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
 };
 
@@ -10,12 +10,12 @@ use tokio::sync::mpsc::Sender;
 
 use crate::{
     Error, Progress,
-    extents::{ExtentCursor, ExtentMap, PlacedExtent},
+    extents::{ExtentCursor, PlacedExtent},
     fetch::Need,
-    target::{Target, TargetKind},
+    target::Target,
 };
 
-use super::{Counts, lock};
+use super::{Counts, Found, local::Local, lock};
 
 /// Extents that a scanner takes at once.
 const WINDOW_EXTENTS: usize = 256;
@@ -23,10 +23,13 @@ const WINDOW_EXTENTS: usize = 256;
 /// Compares windows of the image with the target; several run at once.
 pub(super) struct Scanner {
     pub(super) target: Target,
-    pub(super) trusted: Option<ExtentMap>,
+    pub(super) found: Option<Found>,
+    /// Where moves have put chunks already.
+    pub(super) moved: Arc<HashSet<u64>>,
+    pub(super) local: Arc<Local>,
     pub(super) counts: Arc<Counts>,
     pub(super) progress: Arc<Progress>,
-    pub(super) found: Sender<Vec<Need>>,
+    pub(super) needs: Sender<Vec<Need>>,
 }
 
 impl Scanner {
@@ -39,46 +42,58 @@ impl Scanner {
                 return Ok(());
             }
             let needs = self.scan(&window, &mut buffer)?;
-            if !needs.is_empty() && self.found.blocking_send(needs).is_err() {
+            if !needs.is_empty() && self.needs.blocking_send(needs).is_err() {
                 return Ok(()); // fetching failed; its error is the one to report
             }
         }
     }
 
     fn scan(&self, window: &[PlacedExtent], buffer: &mut Vec<u8>) -> Result<Vec<Need>, Error> {
-        let mut trusted = match (&self.trusted, window.first()) {
-            (Some(map), Some(first)) => Some(map.cursor_at(first.offset)?),
+        let mut found = match (&self.found, window.first()) {
+            (Some(found), Some(first)) => Some(found.extents.cursor_at(first.offset)?),
             _ => None,
         };
-        let mut needs: Vec<Need> = Vec::new();
-        let mut places: HashMap<ChunkId, usize> = HashMap::new();
+        let mut needs = Needs::default();
         for placed in window {
-            let is_trusted = match &mut trusted {
+            let is_there = match &mut found {
                 Some(cursor) => covers(cursor, placed)?,
                 None => false,
             };
             match placed.extent.kind {
-                ExtentKind::Data(id) if is_trusted || self.holds(placed, id, buffer)? => self.keep(placed),
-                ExtentKind::Data(id) => match places.get(&id) {
-                    Some(first) => needs[*first].also.push(placed.offset),
-                    None => {
-                        places.insert(id, needs.len());
-                        needs.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
+                ExtentKind::Data(id) if is_there || self.holds(placed, id, buffer)? => self.keep(placed),
+                ExtentKind::Data(id) => {
+                    if !self.moved.contains(&placed.offset) && !self.copy_from_seed(placed, id, buffer)? {
+                        needs.add(placed, id);
                     }
-                },
-                ExtentKind::Zero | ExtentKind::Free => self.zero(placed, is_trusted)?,
+                }
+                ExtentKind::Zero | ExtentKind::Free => self.zero(placed, is_there)?,
             }
         }
-        Ok(needs)
+        Ok(needs.list)
     }
 
+    /// A survey cuts where its own bytes say; what it did not recognise may be right all the same. A witness is exact.
     fn holds(&self, placed: &PlacedExtent, id: ChunkId, buffer: &mut Vec<u8>) -> Result<bool, Error> {
-        if self.target.kind() == TargetKind::NewFile {
+        if self.found.as_ref().is_none_or(|found| found.is_exact) || self.moved.contains(&placed.offset) {
             return Ok(false);
         }
         buffer.resize(placed.extent.length as usize, 0);
         self.target.read_at(buffer, placed.offset)?;
         Ok(ChunkId::of(buffer) == id)
+    }
+
+    /// A seed that changed or cannot be read any more is no error: the chunk is fetched.
+    fn copy_from_seed(&self, placed: &PlacedExtent, id: ChunkId, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        let Some((seed, offset)) = self.local.on_seed(&id) else { return Ok(false) };
+        buffer.resize(placed.extent.length as usize, 0);
+        if seed.read_at(buffer, offset).is_err() || ChunkId::of(buffer) != id {
+            return Ok(false);
+        }
+        self.target.write_at(buffer, placed.offset)?;
+        self.counts.copied.fetch_add(placed.extent.length, Relaxed);
+        self.progress.add_reused(placed.extent.length);
+        self.progress.add_done(placed.extent.length);
+        Ok(true)
     }
 
     fn keep(&self, placed: &PlacedExtent) {
@@ -88,8 +103,8 @@ impl Scanner {
     }
 
     /// Free space is made zero too: what was on the target before does not stay there unasked.
-    fn zero(&self, placed: &PlacedExtent, is_trusted: bool) -> Result<(), Error> {
-        if !is_trusted {
+    fn zero(&self, placed: &PlacedExtent, is_there: bool) -> Result<(), Error> {
+        if !is_there {
             let zeroed = self.target.zero(placed.offset..placed.end())?;
             self.counts.zeroed.fetch_add(zeroed, Relaxed);
         }
@@ -98,9 +113,27 @@ impl Scanner {
     }
 }
 
-/// Whether the trusted version has the same bytes there: the same chunk, or zeros at least as far.
-fn covers(trusted: &mut ExtentCursor, placed: &PlacedExtent) -> Result<bool, Error> {
-    let Some(found) = trusted.skip_to(placed.offset)? else { return Ok(false) };
+/// What a window needs, each chunk once.
+#[derive(Default)]
+struct Needs {
+    list: Vec<Need>,
+    places: HashMap<ChunkId, usize>,
+}
+
+impl Needs {
+    fn add(&mut self, placed: &PlacedExtent, id: ChunkId) {
+        if let Some(first) = self.places.get(&id) {
+            self.list[*first].also.push(placed.offset);
+            return;
+        }
+        self.places.insert(id, self.list.len());
+        self.list.push(Need { offset: placed.offset, id, length: placed.extent.length, also: Vec::new() });
+    }
+}
+
+/// Whether the other list has the same bytes there: the same chunk, or zeros at least as far.
+pub(super) fn covers(other: &mut ExtentCursor, placed: &PlacedExtent) -> Result<bool, Error> {
+    let Some(found) = other.skip_to(placed.offset)? else { return Ok(false) };
     Ok(match placed.extent.kind {
         ExtentKind::Data(_) => found == *placed,
         ExtentKind::Zero | ExtentKind::Free => {

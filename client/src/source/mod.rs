@@ -89,6 +89,11 @@ impl Source {
         Self::new(Inner::Stream(Stream(Mutex::new(Box::new(reader)))))
     }
 
+    /// Reads the first `length` bytes of a file or device that somebody else has opened, checked and locked.
+    pub(crate) fn of_opened(file: File, path: PathBuf, length: u64, sector_size: u32) -> Self {
+        Self::new(Inner::File(Opened { file, path, length, sector_size }))
+    }
+
     fn new(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
     }

@@ -41,6 +41,31 @@ pub struct Held {
     pub witness: Option<Witness>,
     /// Whether the restore came to its end.
     pub complete: bool,
+    /// What it held before, which a rollback goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+}
+
+/// A version that a target held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The image's name.
+    pub image: String,
+    /// The version's number.
+    pub number: u64,
+}
+
+impl Held {
+    /// What to remember as previous when `next` takes the place of this version.
+    #[must_use]
+    pub fn previous_of(&self, image: &str, number: u64) -> Option<Previous> {
+        let is_same = self.image == image && self.number == number;
+        // A version that never arrived whole is nothing to go back to.
+        if is_same || !self.complete {
+            return self.previous.clone();
+        }
+        Some(Previous { image: self.image.clone(), number: self.number })
+    }
 }
 
 /// The memory could not be read or written.
@@ -184,7 +209,18 @@ mod tests {
             length: 1 << 30,
             witness: Some(Witness::File { device: 1, inode: 2, size: 1 << 30, mtime_ns: 4, ctime_ns: i64::MAX }),
             complete: true,
+            previous: Some(Previous { image: "lab/workstation".into(), number: 6 }),
         }
+    }
+
+    #[test]
+    fn what_was_held_before_is_the_last_version_that_arrived_whole() {
+        let before = |number| Some(Previous { image: "lab/workstation".into(), number });
+        let seven = held(Path::new("/x"));
+        assert_eq!(seven.previous_of("lab/workstation", 8), before(7));
+        assert_eq!(seven.previous_of("lab/workstation", 7), before(6));
+        let broken = Held { complete: false, ..seven };
+        assert_eq!(broken.previous_of("lab/workstation", 8), before(6));
     }
 
     /// A memory, the path of a target, and the file that remembers it.

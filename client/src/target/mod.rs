@@ -29,7 +29,10 @@ pub use error::TargetError;
 pub use memory::{Held, Memory, MemoryError};
 pub use witness::{Witness, current as current_witness};
 
-use crate::system::{BlockDevice, ranges};
+use crate::{
+    source::Source,
+    system::{BlockDevice, ranges},
+};
 
 /// What a target is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +115,14 @@ impl Target {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// The image's range of this target, to be read like a source.
+    pub fn as_source(&self) -> Result<Source, TargetError> {
+        let open_error = |source| TargetError::Open { path: self.inner.path.clone(), source };
+        let file = self.inner.file.try_clone().map_err(open_error)?;
+        let length = self.length().min(self.image_length());
+        Ok(Source::of_opened(file, self.inner.path.clone(), length, self.sector_size()))
     }
 
     /// Fills `buf` from `offset`.

@@ -5,9 +5,11 @@ mod images;
 mod push;
 mod remove;
 mod restore;
+mod rollback;
 mod show;
 mod stats;
 mod tag;
+mod update;
 mod verify;
 mod versions;
 
@@ -20,6 +22,8 @@ use super::{Exit, context::Context, failure::CliError, signals::LeftBehind};
 pub(crate) enum Command {
     Push(push::Push),
     Restore(restore::Restore),
+    Update(update::Update),
+    Rollback(rollback::Rollback),
     Verify(verify::Verify),
     Diff(diff::Diff),
     Images(images::Images),
@@ -35,6 +39,8 @@ impl Command {
         match self {
             Self::Push(push) => push.run(context).await,
             Self::Restore(restore) => restore.run(context).await,
+            Self::Update(update) => update.run(context).await,
+            Self::Rollback(rollback) => rollback.run(context).await,
             Self::Verify(verify) => verify.run(context).await,
             Self::Diff(diff) => diff.run(context).await,
             Self::Images(images) => images.run(context).await,
@@ -50,7 +56,7 @@ impl Command {
     pub(crate) fn left_behind(&self, phase: Phase) -> LeftBehind {
         match self {
             Self::Push(push) => push.left_behind(phase),
-            Self::Restore(restore) => restore.left_behind(phase),
+            Self::Restore(_) | Self::Update(_) | Self::Rollback(_) => restore::Restore::left_behind(phase),
             Self::Tag(_) | Self::Remove(_) => {
                 LeftBehind::new("it may or may not have been done", "run the same command again")
             }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -37,33 +37,58 @@ pub(crate) struct Restore {
     reference: Ref,
     /// A file, which is created if need be, or a block device. Its content is replaced.
     target: PathBuf,
+    /// A file or device that may hold the same data, to take it from there; may be given several times.
+    #[arg(long = "seed", value_name = "DISK")]
+    seeds: Vec<PathBuf>,
 }
 
 impl Restore {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
         let version = repo.version(&self.reference).await?;
-        let options = RestoreOptions { following: Some(self.reference.clone()), memory: context.memory() };
+        let options = RestoreOptions {
+            following: Some(self.reference.clone()),
+            seeds: self.seeds.clone(),
+            memory: context.memory(),
+        };
         let start = Instant::now();
         let restoring = restore(&repo, &version, &self.target, options, context.progress.clone());
         let outcome = context.watch("restoring", restoring).await?;
-        context.output.result(&self.report(&version, &outcome, start.elapsed()))?;
+        context.output.result(&Report::new(&version, &self.target, &outcome, start.elapsed()))?;
         Ok(Exit::Done)
     }
 
-    pub(super) fn left_behind(&self, phase: Phase) -> LeftBehind {
+    pub(super) fn left_behind(phase: Phase) -> LeftBehind {
         match phase {
-            Phase::Preparing => LeftBehind::new("nothing was written to the target", ""),
+            Phase::Preparing | Phase::ReadingTree => LeftBehind::new("nothing was written to the target", ""),
             _ => LeftBehind::new("the target is incomplete", "run the same command again to complete it"),
         }
     }
+}
 
-    fn report(&self, version: &Version, outcome: &RestoreOutcome, took: Duration) -> Report {
-        Report {
+/// What a restore came to.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    version: VersionDocument,
+    target: String,
+    image_bytes: u64,
+    kept_bytes: u64,
+    copied_bytes: u64,
+    zeroed_bytes: u64,
+    written_bytes: u64,
+    fetched_chunks: u64,
+    fetched_bytes: u64,
+    seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(version: &Version, target: &Path, outcome: &RestoreOutcome, took: Duration) -> Self {
+        Self {
             version: version.into(),
-            target: self.target.to_string_lossy().into_owned(),
+            target: target.to_string_lossy().into_owned(),
             image_bytes: outcome.image_bytes,
             kept_bytes: outcome.kept_bytes,
+            copied_bytes: outcome.copied_bytes,
             zeroed_bytes: outcome.zeroed_bytes,
             written_bytes: outcome.written_bytes,
             fetched_chunks: outcome.fetched_chunks,
@@ -73,25 +98,11 @@ impl Restore {
     }
 }
 
-/// What a restore came to.
-#[derive(Debug, Serialize)]
-struct Report {
-    version: VersionDocument,
-    target: String,
-    image_bytes: u64,
-    kept_bytes: u64,
-    zeroed_bytes: u64,
-    written_bytes: u64,
-    fetched_chunks: u64,
-    fetched_bytes: u64,
-    seconds: f64,
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}  {}; ", self.version.reference, self.target, size(self.image_bytes))?;
-        write!(f, "kept {}, wrote {}, ", size(self.kept_bytes), size(self.written_bytes))?;
-        write!(f, "zeroed {}; ", size(self.zeroed_bytes))?;
+        write!(f, "kept {}, copied {}, ", size(self.kept_bytes), size(self.copied_bytes))?;
+        write!(f, "wrote {}, zeroed {}; ", size(self.written_bytes), size(self.zeroed_bytes))?;
         write!(f, "fetched {} in {},", size(self.fetched_bytes), counted(self.fetched_chunks, "chunk"))?;
         write!(f, " {}", elapsed(Duration::from_secs_f64(self.seconds)))
     }

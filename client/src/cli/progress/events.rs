@@ -48,6 +48,7 @@ fn document(verb: &'static str, snapshot: &Snapshot) -> ProgressDocument {
         phase: match snapshot.phase {
             Phase::Preparing => "preparing",
             Phase::ReadingTree => "reading_tree",
+            Phase::ReadingTarget => "reading_target",
             Phase::Transferring => "transferring",
             Phase::Finishing => "finishing",
         },

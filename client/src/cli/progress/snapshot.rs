@@ -30,6 +30,7 @@ impl Snapshot {
         match self.phase {
             Phase::Preparing => "preparing",
             Phase::ReadingTree => "reading the tree",
+            Phase::ReadingTarget => "reading what is there",
             Phase::Transferring => verb,
             Phase::Finishing => "finishing",
         }
@@ -56,7 +57,7 @@ impl Snapshot {
         if self.total_bytes > 0 {
             text += &format!(" of {}", size(self.total_bytes));
         }
-        if self.phase == Phase::Transferring && self.bytes_per_second > 0 {
+        if matches!(self.phase, Phase::ReadingTarget | Phase::Transferring) && self.bytes_per_second > 0 {
             text += &format!(", {}/s", size(self.bytes_per_second));
             if let Some(left) = self.left().filter(|left| !left.is_zero()) {
                 text += &format!(", {} left", time::estimate(left));

@@ -1,0 +1,49 @@
+//! What is known about a disk without reading it.
+
+use std::path::Path;
+
+use crate::{
+    Error, Progress, Repository, Version,
+    extents::ExtentMap,
+    target::{Memory, Target, Witness, witness},
+};
+
+use super::blocking;
+
+/// A version that a disk holds, as long as nothing else is found to have written to it.
+pub(super) struct Noted {
+    pub(super) version: Version,
+    pub(super) extents: ExtentMap,
+    witness: Witness,
+}
+
+/// The version that the disk at `path` holds: noted, complete, and untouched since.
+pub(super) async fn noted(
+    repository: &Repository,
+    path: &Path,
+    memory: &Memory,
+    progress: &Progress,
+) -> Result<Option<Noted>, Error> {
+    let Some(held) = memory.load(path)?.filter(|held| held.complete && held.repository == repository.id()) else {
+        return Ok(None);
+    };
+    let looked_at = path.to_owned();
+    let found = blocking(move || witness::current(&looked_at)).await?.ok().flatten();
+    let Some(witness) = found.filter(|found| held.witness.as_ref() == Some(found)) else { return Ok(None) };
+    let Ok(reference) = format!("{}@{}", held.image, held.number).parse() else { return Ok(None) };
+    // Removed since, damaged, or another repository at the same place: the disk is read instead.
+    let Ok(version) = repository.version(&reference).await else { return Ok(None) };
+    if version.id.to_string() != held.version {
+        return Ok(None);
+    }
+    Ok(repository.tree(&version, None, progress).await.ok().map(|extents| Noted { version, extents, witness }))
+}
+
+impl Noted {
+    /// The extents, if nothing has written since the first look, now that the target is open and locked.
+    pub(super) async fn confirmed_by(self, target: &Target) -> Result<Option<ExtentMap>, Error> {
+        let target = target.clone();
+        let now = blocking(move || target.witness()).await??;
+        Ok((now.as_ref() == Some(&self.witness)).then_some(self.extents))
+    }
+}
