@@ -42,7 +42,7 @@ fn pack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes((CHUNKS * CHUNK_BYTES) as u64)).sample_size(20);
     group.bench_function("compress", |b| {
-        b.iter(|| chunks.iter().map(|raw| Payload::compress(raw).stored.len()).sum::<usize>())
+        b.iter(|| chunks.iter().map(|raw| Payload::compress(raw).stored.len()).sum::<usize>());
     });
     group.bench_function("decode and hash", |b| {
         let mut raw = Vec::new();

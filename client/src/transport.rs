@@ -29,8 +29,6 @@ pub(crate) enum Transport {
     #[cfg(feature = "embedded")]
     Embedded {
         service: EmbeddedService,
-        /// Held as long as somebody may call.
-        _lock: std::sync::Arc<imprint_server::store::Lock>,
     },
 }
 
@@ -58,7 +56,7 @@ impl Transport {
             .await
             .map_err(|error| imprint_proto::Failure::from(&error))?;
         let service = imprint_server::service::server(directory.store);
-        Ok(Self::Embedded { service, _lock: directory.lock.into() })
+        Ok(Self::Embedded { service })
     }
 
     #[cfg(not(feature = "embedded"))]
@@ -99,7 +97,7 @@ impl Service<Request<Body>> for Transport {
         match self {
             Self::Connection(channel) => Box::pin(channel.call(request)),
             #[cfg(feature = "embedded")]
-            Self::Embedded { service, .. } => {
+            Self::Embedded { service } => {
                 let answer = service.call(request);
                 Box::pin(async move {
                     match answer.await {

@@ -69,9 +69,14 @@ echo "v1.img and restored1.img are equal, v2.img and restored2.img are equal"
 run imprint verify ./restored2.img
 run imprint verify lab/workstation@1
 
-say "Restore version 1 over version 2: only what differs is fetched and written"
-run imprint restore lab/workstation:stable restored2.img
-cmp v1.img restored2.img
+say "A machine that follows the tag testing: update, roll back; only what differs is read and written"
+run imprint tag lab/workstation@1 testing
+run imprint restore lab/workstation:testing machine.img
+run imprint tag lab/workstation@3 testing
+run imprint update machine.img
+cmp v2.img machine.img
+run imprint rollback machine.img
+cmp v1.img machine.img
 
 say "The same repository without a server"
 kill "$server"

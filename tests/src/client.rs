@@ -8,7 +8,7 @@ use std::{
 
 use imprint_client::{
     Access, DiffOutcome, Error, Location, Progress, PushOptions, PushOutcome, Repository, RestoreOptions,
-    RestoreOutcome, TreeCache, Version, VersionReport, source::Source, target::Memory,
+    RestoreOutcome, TreeCache, UpdateOptions, Version, VersionReport, source::Source, target::Memory,
 };
 use imprint_content::ImageName;
 use tempfile::TempDir;
@@ -111,9 +111,40 @@ impl Client {
     /// # Errors
     /// Those of the library.
     pub async fn try_restore(&self, reference: &str, target: &Path) -> Result<RestoreOutcome, Error> {
-        let version = self.repository.version(&reference.parse().unwrap()).await?;
-        let options = RestoreOptions { following: None, memory: self.memory.clone() };
+        let reference = reference.parse().unwrap();
+        let version = self.repository.version(&reference).await?;
+        let options = RestoreOptions { following: Some(reference), seeds: Vec::new(), memory: self.memory.clone() };
         imprint_client::restore(&self.repository, &version, target, options, Arc::default()).await
+    }
+
+    /// Restores with seeds.
+    pub async fn restore_with_seeds(&self, reference: &str, target: &Path, seeds: &[&Path]) -> RestoreOutcome {
+        let version = self.version(reference).await;
+        let seeds = seeds.iter().map(|seed| seed.to_path_buf()).collect();
+        let options = RestoreOptions { following: None, seeds, memory: self.memory.clone() };
+        imprint_client::restore(&self.repository, &version, target, options, Arc::default()).await.unwrap()
+    }
+
+    /// Updates a target.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub async fn update(&self, target: &Path, to: Option<&str>) -> Result<(Version, RestoreOutcome), Error> {
+        let to = to.map(|to| to.parse().unwrap());
+        imprint_client::update(&self.repository, target, to.as_ref(), self.update_options(), Arc::default()).await
+    }
+
+    /// Rolls a target back.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub async fn rollback(&self, target: &Path, to: Option<&str>) -> Result<(Version, RestoreOutcome), Error> {
+        let to = to.map(|to| to.parse().unwrap());
+        imprint_client::rollback(&self.repository, target, to.as_ref(), self.update_options(), Arc::default()).await
+    }
+
+    fn update_options(&self) -> UpdateOptions {
+        UpdateOptions { allow_older: false, seeds: Vec::new(), memory: self.memory.clone() }
     }
 
     /// Fetches and hashes a whole version.

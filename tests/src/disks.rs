@@ -12,10 +12,13 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::files::{MIB, copy_sparse, run};
+use crate::{
+    files::{self, MIB, copy_sparse, run},
+    random::Random,
+};
 
 /// Part of the directory's name: raise it when what is made below changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Length of the disk.
 const DISK_BYTES: u64 = 192 * MIB;
 /// Where the partition starts.
@@ -26,16 +29,20 @@ const PARTITION_BYTES: u64 = DISK_BYTES - 2 * MIB;
 const BLOCK_BYTES: u64 = 4096;
 /// Blocks of all files and directories in it.
 const CONTENT_BYTES: u64 = 96 * MIB;
+/// Length of what does not compress: more than two full packs.
+const NOISE_BYTES: u64 = 160 * MIB;
 /// Where the content comes from.
 const SOURCES: [&str; 3] = ["/usr/bin", "/usr/lib", "/usr/share"];
 
-/// Two versions of a disk.
+/// Two versions of a disk, and something larger when stored.
 #[derive(Debug)]
 pub struct Disks {
     /// The first version.
     pub v1: PathBuf,
     /// The same after an update: files added, replaced and removed.
     pub v2: PathBuf,
+    /// Random bytes.
+    pub noise: PathBuf,
 }
 
 /// The disks, made when they are not there yet.
@@ -51,7 +58,8 @@ pub fn disks() -> &'static Disks {
         if !directory.exists() {
             make(&build, &directory);
         }
-        Disks { v1: directory.join("v1.raw"), v2: directory.join("v2.raw") }
+        let [v1, v2, noise] = ["v1.raw", "v2.raw", "noise.raw"].map(|name| directory.join(name));
+        Disks { v1, v2, noise }
     })
 }
 
@@ -91,7 +99,8 @@ fn make(build: &Path, place: &Path) {
     update(&v2, &content);
     assert_clean(&v1);
     assert_clean(&v2);
-    for disk in [&v1, &v2] {
+    let noise = files::write(&disks, "noise.raw", &Random::new(7).bytes(NOISE_BYTES as usize));
+    for disk in [&v1, &v2, &noise] {
         let mut permissions = fs::metadata(disk).unwrap().permissions();
         permissions.set_readonly(true);
         fs::set_permissions(disk, permissions).unwrap();

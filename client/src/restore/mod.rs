@@ -94,7 +94,7 @@ pub async fn restore(
     progress.begin(Phase::Transferring, version.content.length);
     let target = open_target(repository, version, path).await?;
     let found = match held {
-        Some(held) => held.confirmed_by(&target).await?.map(Found::exact),
+        Some(held) => held.confirmed_by(&target).await?,
         None => None,
     };
     // From here on an interruption must not leave a note that is believed.
@@ -103,7 +103,7 @@ pub async fn restore(
     memory.store(&note)?;
     let found = match found {
         None if target.kind() != TargetKind::NewFile => {
-            Some(Found::surveyed(survey(repository, &target.as_source()?, profile, &progress).await?))
+            Some(survey(repository, &target.as_source()?, profile, &progress).await?)
         }
         found => found,
     };
@@ -151,24 +151,6 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::WorkerStopped)
 }
 
-/// What the target holds.
-#[derive(Clone)]
-struct Found {
-    extents: ExtentMap,
-    /// A witness vouches for it; a survey's cuts may differ where something changed.
-    is_exact: bool,
-}
-
-impl Found {
-    const fn exact(extents: ExtentMap) -> Self {
-        Self { extents, is_exact: true }
-    }
-
-    const fn surveyed(extents: ExtentMap) -> Self {
-        Self { extents, is_exact: false }
-    }
-}
-
 /// Counters that scanners and writers share.
 #[derive(Debug, Default)]
 struct Counts {
@@ -186,7 +168,8 @@ const READ_AHEAD_BYTES: u64 = 64 << 20;
 struct Job {
     target: Target,
     wanted: ExtentMap,
-    found: Option<Found>,
+    /// What the target holds.
+    found: Option<ExtentMap>,
     local: Arc<Local>,
     counts: Arc<Counts>,
     progress: Arc<Progress>,
@@ -196,12 +179,12 @@ impl Job {
     async fn plan(
         target: Target,
         wanted: ExtentMap,
-        found: Option<Found>,
+        found: Option<ExtentMap>,
         seeds: Vec<Seed>,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
         let (all, there) = (wanted.clone(), found.clone());
-        let local = blocking(move || Local::find(&all, there.as_ref().map(|found| &found.extents), seeds)).await??;
+        let local = blocking(move || Local::find(&all, there.as_ref(), seeds)).await??;
         Ok(Self { target, wanted, found, local: local.into(), counts: Arc::default(), progress })
     }
 

@@ -10,12 +10,12 @@ use tokio::sync::mpsc::Sender;
 
 use crate::{
     Error, Progress,
-    extents::{ExtentCursor, PlacedExtent},
+    extents::{ExtentCursor, ExtentMap, PlacedExtent},
     fetch::Need,
     target::Target,
 };
 
-use super::{Counts, Found, local::Local, lock};
+use super::{Counts, local::Local, lock};
 
 /// Extents that a scanner takes at once.
 const WINDOW_EXTENTS: usize = 256;
@@ -23,7 +23,8 @@ const WINDOW_EXTENTS: usize = 256;
 /// Compares windows of the image with the target; several run at once.
 pub(super) struct Scanner {
     pub(super) target: Target,
-    pub(super) found: Option<Found>,
+    /// What the target holds.
+    pub(super) found: Option<ExtentMap>,
     /// Where moves have put chunks already.
     pub(super) moved: Arc<HashSet<u64>>,
     pub(super) local: Arc<Local>,
@@ -50,7 +51,7 @@ impl Scanner {
 
     fn scan(&self, window: &[PlacedExtent], buffer: &mut Vec<u8>) -> Result<Vec<Need>, Error> {
         let mut found = match (&self.found, window.first()) {
-            (Some(found), Some(first)) => Some(found.extents.cursor_at(first.offset)?),
+            (Some(found), Some(first)) => Some(found.cursor_at(first.offset)?),
             _ => None,
         };
         let mut needs = Needs::default();
@@ -72,9 +73,9 @@ impl Scanner {
         Ok(needs.list)
     }
 
-    /// A survey cuts where its own bytes say; what it did not recognise may be right all the same. A witness is exact.
+    /// The same bytes may be in place and have been cut differently, because something changed before them.
     fn holds(&self, placed: &PlacedExtent, id: ChunkId, buffer: &mut Vec<u8>) -> Result<bool, Error> {
-        if self.found.as_ref().is_none_or(|found| found.is_exact) || self.moved.contains(&placed.offset) {
+        if self.found.is_none() || self.moved.contains(&placed.offset) {
             return Ok(false);
         }
         buffer.resize(placed.extent.length as usize, 0);
