@@ -15,7 +15,7 @@ MIN_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
 demo: build ## Start a server, push two versions of a real disk, restore and verify them
@@ -31,12 +31,12 @@ lint: setup ## Check formatting and lints, as CI does
 	$(CARGO) clippy --release --workspace --all-targets -- --deny warnings
 
 .PHONY: bench
-bench: setup ## Measure chunking, trees, packs and the catalog
-	$(CARGO) bench --workspace
+bench: build ## Compare real disks with restic, borg and casync (root; options: ARGS=--help)
+	@bench/scenarios/run.py --programs $(TARGET_DIR)/release $(ARGS)
 
-.PHONY: bench-peers
-bench-peers: build ## Compare push and restore of a 4 GiB Debian disk with restic (root; installs restic and mmdebstrap)
-	@bench/peers.sh $(TARGET_DIR)/release
+.PHONY: bench-parts
+bench-parts: setup ## Measure chunking, trees, packs and the catalog
+	$(CARGO) bench --workspace
 
 .PHONY: build
 build: setup ## Build imprint and imprint-server

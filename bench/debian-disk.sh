@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a real disk: 4 GiB, GPT, a bootable Debian on ext4, as first installed. Needs root.
 # Usage: debian-disk.sh DISK [PACKAGE...]   (further packages make it a machine with another purpose)
+# MACHINE names it; MIRROR is a line for sources.list that replaces Debian with its updates.
 set -euo pipefail
 disk=$1
 shift
@@ -16,8 +17,8 @@ loop=
 trap 'mountpoint -q "$work/mount" && umount "$work/mount"; [ -z "$loop" ] || losetup -d "$loop"; rm -rf "$work"' EXIT
 mkdir "$work/mount"
 
-mmdebstrap --quiet --variant=important --include="$packages" bookworm "$work/root"
-echo imprint-demo >"$work/root/etc/hostname"
+mmdebstrap --quiet --variant=important --include="$packages" bookworm "$work/root" ${MIRROR:+"$MIRROR"}
+echo "${MACHINE:-imprint-demo}" >"$work/root/etc/hostname"
 echo '/dev/sda1 / ext4 errors=remount-ro 0 1' >"$work/root/etc/fstab"
 mkdir -p "$work/root/boot/extlinux"
 cat >"$work/root/boot/extlinux/extlinux.conf" <<CONF

@@ -197,6 +197,24 @@ pub(crate) fn kind_of_io(error: &io::Error) -> Kind {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        Self::Repository(status.into())
+        // A status that came from the repository has no source; one that has was made here, when the connection broke.
+        match std::error::Error::source(&status) {
+            Some(cause) => Self::Repository(connection_lost(cause)),
+            None => Self::Repository(status.into()),
+        }
+    }
+}
+
+fn connection_lost(cause: &(dyn std::error::Error + 'static)) -> Failure {
+    // The outer ones only say that something went wrong below.
+    let mut innermost = cause;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Failure {
+        kind: Kind::Unavailable,
+        reason: "CONNECTION_LOST".into(),
+        message: format!("the connection to the repository broke: {innermost}"),
+        hint: "check that imprint-server runs, and repeat the command: what has arrived is not moved again".into(),
     }
 }

@@ -157,7 +157,7 @@ impl Repository {
     /// Reaches the repository and learns what it speaks.
     ///
     /// # Errors
-    /// When it does not exist, cannot be reached, is in use by another process, or is too new.
+    /// When it does not exist, cannot be reached, or is in use by another process.
     pub async fn open(location: &Location, access: Access) -> Result<Self, Error> {
         let (transport, directory) = match location {
             Location::Directory(path) => (Transport::embedded(path, access).await?, Some(path.clone())),

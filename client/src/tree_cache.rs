@@ -15,6 +15,7 @@ use crate::extents::ExtentMap;
 
 /// The cache is trimmed to this size, oldest first; 256 MiB hold the trees of some 350 GiB of data.
 const MAX_BYTES: u64 = 256 << 20;
+const EXTENSION: &str = "extents";
 
 /// A directory of flattened trees.
 #[derive(Debug, Clone)]
@@ -80,6 +81,7 @@ impl TreeCache {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
             .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == EXTENSION))
             .filter_map(|entry| {
                 let metadata = entry.metadata().ok()?;
                 Some((metadata.modified().ok()?, metadata.len(), entry.path()))
@@ -96,6 +98,6 @@ impl TreeCache {
     }
 
     fn path(&self, root: NodeId) -> PathBuf {
-        self.directory.join(format!("{root}.extents"))
+        self.directory.join(format!("{root}.{EXTENSION}"))
     }
 }

@@ -1,4 +1,7 @@
-//! Every limit of the protocol, in one table. Both sides keep them; the server enforces them.
+//! Every limit of the protocol, in one table; docs/protocol.md says who keeps which.
+//!
+//! Both sides refuse longer messages. The server refuses what is above a limit on a request, and bounds its own answers.
+//! How much waits unanswered on a stream is up to the client; the server reads on only as far as its queues have room.
 
 /// Largest message that either side accepts, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -1,7 +1,7 @@
 //! The one bridge from async code to blocking work.
 //!
 //! Everything that touches a disk or computes for long runs here, a bounded number at a time, so that no client
-//! can stall the threads that serve the others (peers.md: Proxmox Backup Server 4.2.2).
+//! can stall the threads that serve the others.
 
 use std::{num::NonZero, sync::Arc};
 

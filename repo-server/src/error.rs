@@ -97,6 +97,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A pack is intact, and written by a version of Imprint that this one does not understand.
+    #[error("pack {pack} needs a newer Imprint: {why}")]
+    PackTooNew {
+        /// The pack.
+        pack: PackId,
+        /// Which format.
+        why: String,
+    },
     /// The catalog knows a pack that storage does not have.
     #[error("pack {0} is missing")]
     PackMissing(PackId),
@@ -128,6 +136,31 @@ pub enum Error {
     /// The catalog's engine failed.
     #[error("the catalog failed: {0}")]
     Catalog(String),
+    /// Work inside the server ended without an outcome.
+    #[error("{what} was stopped: {why}")]
+    TaskFailed {
+        /// What was being done.
+        what: &'static str,
+        /// How it ended.
+        why: String,
+    },
+    /// The server is shutting down.
+    #[error("the repository's server is stopping; what it has received is kept")]
+    Stopping,
+    /// As many streams of a kind are served as may be.
+    #[error("the repository is busy: {limit} {what} are running")]
+    Busy {
+        /// What kind of stream.
+        what: &'static str,
+        /// How many are served at once.
+        limit: usize,
+    },
+    /// The client was silent for too long.
+    #[error("the client sent nothing for {seconds} seconds; what was received is kept")]
+    Idle {
+        /// For how long.
+        seconds: u64,
+    },
     /// Another process serves this directory.
     #[error("{path} is in use by {by}")]
     Locked {
@@ -181,13 +214,18 @@ impl Error {
             | Self::BadMessage(_)
             | Self::WrongBytes(_)
             | Self::NotEmpty(_)
+            | Self::PackTooNew { .. }
             | Self::Incompatible { .. } => Kind::Invalid,
             Self::Full { .. } => Kind::Exhausted,
-            Self::WritesStopped { .. } | Self::Locked { .. } => Kind::Unavailable,
+            Self::WritesStopped { .. }
+            | Self::Locked { .. }
+            | Self::Stopping
+            | Self::Busy { .. }
+            | Self::Idle { .. } => Kind::Unavailable,
             Self::RecordCorrupt { .. } | Self::FileCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
                 Kind::Corrupt
             }
-            Self::Io { .. } | Self::Catalog(_) => Kind::Internal,
+            Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
         }
     }
 
@@ -213,6 +251,11 @@ impl Error {
             Self::WritesStopped { .. } => "WRITES_STOPPED",
             Self::Io { .. } => "IO",
             Self::Catalog(_) => "CATALOG",
+            Self::TaskFailed { .. } => "TASK_FAILED",
+            Self::Stopping => "STOPPING",
+            Self::Busy { .. } => "BUSY",
+            Self::Idle { .. } => "IDLE",
+            Self::PackTooNew { .. } => "INCOMPATIBLE",
             Self::Locked { .. } => "LOCKED",
             Self::NoRepository(_) => "NO_REPOSITORY",
             Self::NotEmpty(_) => "NOT_EMPTY",
@@ -242,6 +285,9 @@ impl Error {
             }
             Self::Locked { url, .. } if !url.is_empty() => format!("reach it with `--repo {url}`"),
             Self::Locked { .. } => "wait until it has finished, or run imprint-server to share the repository".into(),
+            Self::Stopping => "repeat the command when the server runs again".into(),
+            Self::Busy { .. } => "wait until some have ended, and repeat the command".into(),
+            Self::Idle { .. } => "repeat the command; what was sent is not sent again".into(),
             Self::NoRepository(_) => "push to it to create it".into(),
             Self::NotEmpty(_) => "choose an empty or new directory".into(),
             Self::FileCorrupt { .. } => {

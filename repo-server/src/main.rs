@@ -1,10 +1,11 @@
 //! `imprint-server`: serves a repository directory over gRPC, and mends its catalog offline.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use imprint_server::{
-    Error, service,
+    Error,
+    service::{Limits, Service},
     store::{Directory, OpenMode, StoreOptions},
 };
 use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
@@ -34,6 +35,8 @@ enum Command {
         catalog_cache: u64,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
+    ///
+    /// Exits with 1, after finishing, when a pack is damaged or cannot be read.
     Rebuild {
         /// The repository's directory.
         #[arg(long, value_name = "DIR")]
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("IMPRINT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -78,11 +82,13 @@ type AnyError = Box<dyn std::error::Error>;
 async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<(), AnyError> {
     let options =
         StoreOptions { catalog_cache_bytes: (catalog_cache as usize) << 20, program: "imprint-server".into() };
-    let Directory { store, mut lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
+    let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr()?;
     lock.announce(&format!("http://{address}"))?;
     info!(repository = %store.repository(), data = %data.display(), "listening on http://{address}");
+    drop(lock); // the store keeps it
+    let service = Service::new(store, Limits::default());
     let stop = stop_signal()?;
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -90,16 +96,19 @@ async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<
         .initial_connection_window_size(8 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(30)))
-        .add_service(service::server(store))
+        .add_service(service.server())
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
             let _ = stop.await;
             info!("stopping; what clients have sent so far is kept");
+            service.stop();
         })
         .await?;
+    service.ended().await;
+    info!("stopped");
     Ok(())
 }
 
-/// Finishes at the first SIGINT or SIGTERM; at the second one, or when streams take too long, the process ends: a
+/// Finishes at the first SIGINT or SIGTERM; at the second one, or when sealing takes too long, the process ends: a
 /// crash loses nothing that was acknowledged.
 fn stop_signal() -> Result<JoinHandle<()>, AnyError> {
     let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
@@ -130,5 +139,11 @@ async fn rebuild(data: PathBuf) -> Result<(), AnyError> {
     for pack in &outcome.unreadable {
         println!("pack {pack} cannot be read; it was left as it is");
     }
-    Ok(())
+    match (outcome.damaged.len(), outcome.unreadable.len()) {
+        (0, 0) => Ok(()),
+        (damaged, unreadable) => {
+            Err(format!("the catalog was rebuilt, but {damaged} packs are damaged and {unreadable} cannot be read")
+                .into())
+        }
+    }
 }

@@ -67,6 +67,14 @@ pub async fn push(
     progress: Arc<Progress>,
 ) -> Result<PushOutcome, Error> {
     let profile = choose_profile(repository)?;
+    // Limits are checked before hours of reading, not after.
+    let draft = ContentRecord {
+        sector_size: source.sector_size(),
+        message: options.message,
+        labels: options.labels,
+        ..ContentRecord::new(NodeId::from_bytes([0; 32]), 0, profile)
+    };
+    draft.check_limits().map_err(|error| Error::Unsupported(error.to_string()))?;
     let base = find_base(repository, image, profile, &progress).await?;
     let stamp = source.stamp()?;
     let open = v1::OpenUpload {
@@ -86,11 +94,10 @@ pub async fn push(
     source.unchanged_since(&stamp)?;
     progress.enter(Phase::Finishing);
     let content = ContentRecord {
-        sector_size: source.sector_size(),
+        root: extents.root().id,
+        length: extents.length(),
         base: base.as_ref().map(|(version, _)| version.id),
-        message: options.message,
-        labels: options.labels,
-        ..ContentRecord::new(extents.root().id, extents.length(), profile)
+        ..draft
     };
     let commit = Commit { content: &content, tags: &options.tags, who: &options.who };
     let version = resend::commit(&mut session, commit, &source, &extents).await?;

@@ -275,8 +275,10 @@ impl Asker {
         for (id, _) in &batch.objects {
             ids.extend_from_slice(id.as_bytes());
         }
-        send(&self.requests, Step::Ask(v1::Ask { kind: batch.kind.into(), ids: ids.freeze() })).await?;
-        self.asked.send(batch).await.map_err(|_| Error::StreamClosed)
+        let ask = v1::Ask { kind: batch.kind.into(), ids: ids.freeze() };
+        // Noted before it is sent, so that no answer comes before somebody waits for it.
+        self.asked.send(batch).await.map_err(|_| Error::StreamClosed)?;
+        send(&self.requests, Step::Ask(ask)).await
     }
 }
 
@@ -300,7 +302,16 @@ async fn take_answers(
     ready: Sender<Compressing>,
     progress: &Progress,
 ) -> Result<(), Error> {
-    while let Some(batch) = unanswered.recv().await {
+    loop {
+        let batch = tokio::select! {
+            biased;
+            batch = unanswered.recv() => batch,
+            // A source can be silent for long: what goes wrong meanwhile is heard at once.
+            unasked = next(responses) => {
+                return Err(unasked.map_or_else(|error| error, |_| Error::Protocol("an answer came unasked".into())));
+            }
+        };
+        let Some(batch) = batch else { return Ok(()) };
         let push_response::Step::Answer(answer) = next(responses).await? else {
             return Err(Error::Protocol("an ask was answered with something else".into()));
         };
@@ -319,7 +330,6 @@ async fn take_answers(
             ready.send(compress(batch.kind, wanted)).await.map_err(|_| Error::StreamClosed)?;
         }
     }
-    Ok(())
 }
 
 /// Sends what was compressed, in order, in messages of about 1 MiB.

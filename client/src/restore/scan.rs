@@ -39,12 +39,13 @@ impl Scanner {
         let mut buffer = Vec::new();
         loop {
             let window = next_window(&mut lock(cursor))?;
-            if window.is_empty() {
+            // When fetching has failed nobody takes needs any more, and nothing further is written.
+            if window.is_empty() || self.needs.is_closed() {
                 return Ok(());
             }
             let needs = self.scan(&window, &mut buffer)?;
             if !needs.is_empty() && self.needs.blocking_send(needs).is_err() {
-                return Ok(()); // fetching failed; its error is the one to report
+                return Ok(());
             }
         }
     }

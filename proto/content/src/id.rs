@@ -9,7 +9,7 @@ const NODE_CONTEXT: &str = "imprint 2026-11-23 tree node v1";
 /// BLAKE3 `derive_key` context of version ids. Part of the format.
 const VERSION_CONTEXT: &str = "imprint 2026-11-23 content record v1";
 
-/// Text that is not 64 lower-case hexadecimal digits.
+/// Text that is not as many hexadecimal digits as the id has. Both cases are read, lower case is written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is not an id: expected {expected} hexadecimal digits")]
 pub struct ParseIdError {

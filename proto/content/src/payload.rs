@@ -89,6 +89,7 @@ impl Payload {
 
     /// The raw bytes. They are *not* checked against an id here.
     pub fn decode(&self) -> Result<Bytes, PayloadError> {
+        self.check_length()?;
         match self.codec {
             Codec::Raw if self.stored.len() == self.raw_length as usize => Ok(self.stored.clone()),
             Codec::Raw => Err(PayloadError::Damaged(self.raw_length)),
@@ -100,12 +101,16 @@ impl Payload {
         }
     }
 
+    fn check_length(&self) -> Result<usize, PayloadError> {
+        match self.raw_length as usize {
+            length @ 1..=MAX_CHUNK_BYTES => Ok(length),
+            _ => Err(PayloadError::Length(self.raw_length)),
+        }
+    }
+
     /// Decodes into a buffer that the caller reuses; its former contents are replaced.
     pub fn decode_into(&self, raw: &mut Vec<u8>) -> Result<(), PayloadError> {
-        let length = self.raw_length as usize;
-        if length == 0 || length > MAX_CHUNK_BYTES {
-            return Err(PayloadError::Length(self.raw_length));
-        }
+        let length = self.check_length()?;
         raw.clear();
         match self.codec {
             Codec::Raw => raw.extend_from_slice(&self.stored),
@@ -149,6 +154,17 @@ mod tests {
         let good = Payload::compress(&text());
         for raw_length in [0, 1, good.raw_length - 1, good.raw_length + 1, u32::MAX] {
             assert!(Payload { raw_length, ..good.clone() }.decode().is_err(), "{raw_length}");
+        }
+    }
+
+    #[test]
+    fn raw_bytes_keep_the_same_bounds_in_both_ways_to_decode() {
+        for length in [0, 1, MAX_CHUNK_BYTES, MAX_CHUNK_BYTES + 1] {
+            let payload =
+                Payload { codec: Codec::Raw, raw_length: length as u32, stored: Bytes::from(vec![7; length]) };
+            let is_allowed = (1..=MAX_CHUNK_BYTES).contains(&length);
+            assert_eq!(payload.decode().is_ok(), is_allowed, "{length}");
+            assert_eq!(payload.decode_into(&mut Vec::new()).is_ok(), is_allowed, "{length}");
         }
     }
 

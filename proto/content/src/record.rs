@@ -86,7 +86,30 @@ impl ContentRecord {
         }
     }
 
+    /// Whether every field keeps its limit, so that [`decode`](Self::decode) will take the encoding.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] names the first field that does not.
+    pub fn check_limits(&self) -> Result<(), DecodeError> {
+        check_sector_size(self.sector_size)?;
+        bounded(&self.layout, MAX_LAYOUT_BYTES, "layout")?;
+        bounded(self.message.as_bytes(), MAX_MESSAGE_BYTES, "message")?;
+        check_count(self.labels.len(), MAX_LABELS, "labels")?;
+        for (name, value) in &self.labels {
+            bounded(name.as_bytes(), MAX_LABEL_BYTES, "label name")?;
+            bounded(value.as_bytes(), MAX_LABEL_BYTES, "label value")?;
+        }
+        check_count(self.extensions.len(), MAX_EXTENSIONS, "extensions")?;
+        for extension in self.extensions.values() {
+            bounded(&extension.content, MAX_EXTENSION_BYTES, "extension")?;
+        }
+        Ok(())
+    }
+
     /// The canonical encoding; its hash is the version id.
+    ///
+    /// # Panics
+    /// When there are more labels or extensions than 16 bits count: [`check_limits`](Self::check_limits) comes first.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
@@ -106,12 +129,12 @@ impl ContentRecord {
         }
         put_blob(&mut out, &self.layout);
         put_blob(&mut out, self.message.as_bytes());
-        out.extend_from_slice(&(self.labels.len() as u16).to_le_bytes());
+        put_count(&mut out, self.labels.len());
         for (name, value) in &self.labels {
             put_blob(&mut out, name.as_bytes());
             put_blob(&mut out, value.as_bytes());
         }
-        out.extend_from_slice(&(self.extensions.len() as u16).to_le_bytes());
+        put_count(&mut out, self.extensions.len());
         for (tag, extension) in &self.extensions {
             out.extend_from_slice(&tag.to_le_bytes());
             out.push(u8::from(extension.must_understand));
@@ -137,9 +160,7 @@ impl ContentRecord {
         let root = NodeId::from_bytes(reader.array("root")?);
         let length = reader.u64("image length")?;
         let sector_size = reader.u32("sector size")?;
-        if !(512..=65536).contains(&sector_size) || !sector_size.is_power_of_two() {
-            return Err(DecodeError::invalid("sector size", "not a power of two from 512 to 65536"));
-        }
+        check_sector_size(sector_size)?;
         let capture_mode = match reader.u8("capture mode")? {
             0 => CaptureMode::Keep,
             1 => CaptureMode::Omit,
@@ -183,15 +204,29 @@ fn flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, DecodeError
     }
 }
 
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count = u16::try_from(count).expect("callers check the limits, which are far below");
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+fn check_sector_size(bytes: u32) -> Result<(), DecodeError> {
+    match (512..=65536).contains(&bytes) && bytes.is_power_of_two() {
+        true => Ok(()),
+        false => Err(DecodeError::invalid("sector size", "not a power of two from 512 to 65536")),
+    }
+}
+
+fn check_count(count: usize, limit: usize, what: &'static str) -> Result<(), DecodeError> {
+    if count <= limit { Ok(()) } else { Err(DecodeError::invalid(what, "more than allowed")) }
+}
+
 fn bounded<'a>(bytes: &'a [u8], limit: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
     if bytes.len() <= limit { Ok(bytes) } else { Err(DecodeError::invalid(what, "longer than allowed")) }
 }
 
 fn decode_labels(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, DecodeError> {
     let count = usize::from(reader.u16("label count")?);
-    if count > MAX_LABELS {
-        return Err(DecodeError::invalid("labels", "more than allowed"));
-    }
+    check_count(count, MAX_LABELS, "labels")?;
     let mut labels = BTreeMap::new();
     for _ in 0..count {
         let name = reader.string("label name")?;
@@ -208,9 +243,7 @@ fn decode_labels(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, De
 
 fn decode_extensions(reader: &mut Reader<'_>) -> Result<BTreeMap<u16, Extension>, DecodeError> {
     let count = usize::from(reader.u16("extension count")?);
-    if count > MAX_EXTENSIONS {
-        return Err(DecodeError::invalid("extensions", "more than allowed"));
-    }
+    check_count(count, MAX_EXTENSIONS, "extensions")?;
     let mut extensions = BTreeMap::new();
     for _ in 0..count {
         let tag = reader.u16("extension tag")?;
@@ -242,6 +275,32 @@ mod tests {
             extensions: [(7, Extension { must_understand: false, content: vec![9] })].into(),
             ..ContentRecord::new(NodeId::of(b"root"), 4 << 30, Profile::V1)
         }
+    }
+
+    #[test]
+    fn what_keeps_the_limits_is_decoded_and_what_does_not_is_named() {
+        let many = |count: usize| (0..count).map(|n| (format!("{n:05}"), String::new())).collect();
+        let extension = Extension { must_understand: false, content: vec![0; MAX_EXTENSION_BYTES + 1] };
+        let at_the_limit = ContentRecord {
+            layout: vec![0; MAX_LAYOUT_BYTES],
+            message: "m".repeat(MAX_MESSAGE_BYTES),
+            labels: many(MAX_LABELS),
+            ..sample()
+        };
+        assert_eq!(at_the_limit.check_limits(), Ok(()));
+        assert_eq!(ContentRecord::decode(&at_the_limit.encode()), Ok(at_the_limit));
+        for beyond in [
+            ContentRecord { sector_size: 513, ..sample() },
+            ContentRecord { layout: vec![0; MAX_LAYOUT_BYTES + 1], ..sample() },
+            ContentRecord { message: "m".repeat(MAX_MESSAGE_BYTES + 1), ..sample() },
+            ContentRecord { labels: many(MAX_LABELS + 1), ..sample() },
+            ContentRecord { labels: [("n".repeat(MAX_LABEL_BYTES + 1), String::new())].into(), ..sample() },
+            ContentRecord { extensions: [(1, extension)].into(), ..sample() },
+        ] {
+            let refused = beyond.check_limits().unwrap_err();
+            assert_eq!(ContentRecord::decode(&beyond.encode()), Err(refused));
+        }
+        assert!(ContentRecord { labels: many(1 << 16), ..sample() }.check_limits().is_err());
     }
 
     #[test]

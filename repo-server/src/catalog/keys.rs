@@ -6,10 +6,12 @@
 use imprint_content::{DecodeError, ImageName, ObjectId, TagName};
 
 use super::messages;
-use crate::{PackId, UploadId};
+use crate::{PackId, UploadId, pack::Purpose};
 
 /// The only deduplication domain so far.
 const DOMAIN: [u8; 4] = 0u32.to_be_bytes();
+/// Changes when keys or values get another meaning. The index is then derived anew, never converted.
+pub(super) const FORMAT: u16 = 2;
 /// Length of a key's domain and table.
 pub(super) const TABLE_PREFIX_BYTES: usize = DOMAIN.len() + 1;
 /// Ends an image name in a key; no name contains it.
@@ -18,8 +20,8 @@ const END_OF_NAME: u8 = 0;
 /// The tables. Numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
-    /// Object id: where it is.
-    Objects = 1,
+    /// Chunk id: where it is.
+    Chunks = 1,
     /// Pack id: the pack.
     Packs = 2,
     /// Image, number: the version.
@@ -34,8 +36,10 @@ pub(super) enum Table {
     Images = 7,
     /// Image, tag: what it names, or that it was removed.
     Tags = 8,
-    /// Applied position of the journal.
+    /// Applied position of the journal, format of the index.
     Meta = 9,
+    /// Node id: where it is. Apart from chunks, so that a tree cannot name one as the other.
+    Nodes = 10,
 }
 
 /// What the keys of a whole table start with.
@@ -51,8 +55,12 @@ fn key(table: Table, parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
-pub(super) fn object(id: &ObjectId) -> Vec<u8> {
-    key(Table::Objects, &[id.as_bytes()])
+pub(super) fn object(kind: Purpose, id: &ObjectId) -> Vec<u8> {
+    let table = match kind {
+        Purpose::Chunks => Table::Chunks,
+        Purpose::Nodes => Table::Nodes,
+    };
+    key(table, &[id.as_bytes()])
 }
 
 pub(super) fn pack(id: PackId) -> Vec<u8> {
@@ -106,6 +114,10 @@ pub(super) fn applied_position() -> Vec<u8> {
     key(Table::Meta, &[b"applied"])
 }
 
+pub(super) fn format() -> Vec<u8> {
+    key(Table::Meta, &[b"format"])
+}
+
 /// The smallest key above `key`.
 pub(super) fn after(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
@@ -144,6 +156,9 @@ mod tests {
     fn keys_do_not_change() {
         let lab: ImageName = "lab/a".parse().unwrap();
         assert_eq!(version(&lab, 7), b"\0\0\0\0\x03lab/a\0\0\0\0\0\0\0\0\x07");
+        let id = ObjectId::from_bytes([9; 32]);
+        assert_eq!(object(Purpose::Chunks, &id)[..6], [0, 0, 0, 0, 1, 9]);
+        assert_eq!(object(Purpose::Nodes, &id)[..6], [0, 0, 0, 0, 10, 9]);
         assert_eq!(tag(&lab, &"stable".parse().unwrap()), b"\0\0\0\0\x08lab/a\0stable");
         assert_eq!(hold(UploadId::from_bytes([1; 16]), PackId::from_bytes([2; 16]))[..5], [0, 0, 0, 0, 6]);
     }

@@ -23,7 +23,8 @@ pub struct MemoryCatalog {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<ObjectId, Location>,
+    chunks: BTreeMap<ObjectId, Location>,
+    nodes: BTreeMap<ObjectId, Location>,
     packs: BTreeMap<PackId, PackRecord>,
     images: BTreeMap<ImageName, Image>,
     open: BTreeMap<UploadId, Open>,
@@ -72,8 +73,12 @@ impl State {
         version.ok_or_else(|| not_found(&key.image, &key.number))
     }
 
-    fn locate(&self, ids: &[ObjectId]) -> Vec<Option<Location>> {
-        ids.iter().map(|id| self.objects.get(id).copied()).collect()
+    fn locate(&self, kind: Purpose, ids: &[ObjectId]) -> Vec<Option<Location>> {
+        let objects = match kind {
+            Purpose::Chunks => &self.chunks,
+            Purpose::Nodes => &self.nodes,
+        };
+        ids.iter().map(|id| objects.get(id).copied()).collect()
     }
 
     fn open_upload(&mut self, upload: UploadRecord) -> Result<UploadState, Error> {
@@ -208,13 +213,18 @@ fn not_open(upload: UploadId) -> Error {
 
 #[async_trait]
 impl Catalog for MemoryCatalog {
-    async fn locate(&self, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
-        Ok(self.state().locate(&ids))
+    async fn locate(&self, kind: Purpose, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
+        Ok(self.state().locate(kind, &ids))
     }
 
-    async fn locate_and_hold(&self, upload: UploadId, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
+    async fn locate_and_hold(
+        &self,
+        upload: UploadId,
+        kind: Purpose,
+        ids: Vec<ObjectId>,
+    ) -> Result<Vec<Option<Location>>, Error> {
         let mut state = self.state();
-        let found = state.locate(&ids);
+        let found = state.locate(kind, &ids);
         let open = state.open.get_mut(&upload).ok_or_else(|| not_open(upload))?;
         open.holds.extend(found.iter().flatten().map(|location| location.pack));
         Ok(found)
@@ -230,8 +240,12 @@ impl Catalog for MemoryCatalog {
         if let Some(open) = holder.and_then(|upload| state.open.get_mut(&upload)) {
             open.holds.insert(pack.id);
         }
+        let kind = pack.purpose;
         if state.packs.insert(pack.id, pack).is_none() {
-            state.objects.extend(objects);
+            match kind {
+                Purpose::Chunks => state.chunks.extend(objects),
+                Purpose::Nodes => state.nodes.extend(objects),
+            }
         }
         Ok(())
     }

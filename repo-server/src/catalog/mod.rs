@@ -116,7 +116,8 @@ pub struct UploadRecord {
     pub id: UploadId,
     /// The image it will become a version of.
     pub image: ImageName,
-    /// The version whose objects the client need not ask about. Held while the upload is open.
+    /// The version whose objects the client need not ask about. Live when the upload is opened. Nothing keeps it from
+    /// being removed afterwards: reclamation will have to spare what it needs.
     pub base: Option<VersionKey>,
 }
 
@@ -194,14 +195,22 @@ pub struct Totals {
 /// Knows where things are and decides what exists.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Where these objects are; `None` for those that no live pack has. One answer for each id, in order.
-    async fn locate(&self, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error>;
+    /// Where these objects of one kind are; `None` for those that no live pack of that kind has. One answer for each
+    /// id, in order.
+    ///
+    /// The kind is the pack's, never the client's word: a tree that names a node as a chunk finds nothing.
+    async fn locate(&self, kind: Purpose, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error>;
 
     /// Like [`locate`](Self::locate), and in the same transaction the upload takes a hold on the packs found, so
     /// that they stay until it ends.
-    async fn locate_and_hold(&self, upload: UploadId, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error>;
+    async fn locate_and_hold(
+        &self,
+        upload: UploadId,
+        kind: Purpose,
+        ids: Vec<ObjectId>,
+    ) -> Result<Vec<Option<Location>>, Error>;
 
-    /// Makes a sealed pack's records known, in one write; `holder` holds it. Adding a pack again changes nothing.
+    /// Makes a sealed pack's records known as what the pack is for, in one write; `holder` holds it. Adding a pack again changes nothing.
     /// Where another pack has a record of the same object, the newer location wins.
     async fn add_pack(
         &self,

@@ -83,6 +83,11 @@ impl RocksIndex {
         found.into_iter().map(|value| value.map_err(|error| failure(&self.path, &error)).and_then(decode)).collect()
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The index as it is now, unmoved by later writes.
     pub(super) fn view(&self) -> View<'_> {
         View { snapshot: self.db.snapshot(), index: self }

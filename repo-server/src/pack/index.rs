@@ -29,16 +29,22 @@ pub struct PackIndex {
 /// Reads what is in a pack.
 ///
 /// # Errors
-/// [`Error::RecordCorrupt`] when the file is another pack, or when nothing in it can be read.
+/// [`Error::RecordCorrupt`] when the file is another pack, or when nothing in it can be read;
+/// [`Error::PackTooNew`] when it is intact and of a newer format.
 pub async fn read_index(storage: &dyn PackStorage, repository: RepositoryId, pack: PackId) -> Result<PackIndex, Error> {
     let length = storage.length(pack).await?;
     let head = read_one(storage, pack, 0..length.min(HEADER_BYTES as u64)).await?;
     let header = PackHeader::decode(&head);
-    if let Ok(header) = header {
-        check_identity(&header, repository, pack)?;
-        if let Some(footer) = read_footer(storage, pack, length, &head).await? {
-            return Ok(from_footer(&header, length, &footer));
+    match &header {
+        Ok(header) => {
+            check_identity(header, repository, pack)?;
+            if let Some(footer) = read_footer(storage, pack, length, &head).await? {
+                return Ok(from_footer(header, length, &footer));
+            }
         }
+        // Its records may look like ours and mean something else: no scan.
+        Err(newer @ DecodeError::Unknown { .. }) => return Err(Error::PackTooNew { pack, why: newer.to_string() }),
+        Err(_) => {}
     }
     // Longer than any pack: what is behind was not written by us, and is not worth the memory.
     let bytes = read_one(storage, pack, 0..length.min(MAX_PACK_BYTES)).await?;
@@ -207,6 +213,16 @@ mod tests {
             let error = pack_in(&sample::index(bytes).unwrap_err());
             assert!(error.contains(&format!("pack {} of repository {}", header.pack, header.repository)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pack_of_a_newer_format_is_refused_and_not_scanned() {
+        let (mut bytes, _) = sample::pack();
+        bytes[8] = 2;
+        let checksum = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
+        bytes[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        let error = sample::index(bytes).unwrap_err();
+        assert!(matches!(error, Error::PackTooNew { pack, .. } if pack == sample::HEADER.pack), "{error}");
     }
 
     #[test]

@@ -22,7 +22,8 @@ const FLAG_BASE: u8 = 1;
 ///
 /// A payload can hold anything, another pack included (the image of a machine that keeps a repository). Its
 /// records must not be taken for records of this pack when a scan searches behind damage, and whoever pushes
-/// must not be able to plant some: the mark follows from the pack's random id, which no client learns.
+/// must not be able to plant some: the mark follows from the pack's random id. No client learns it before the pack is
+/// sealed; failures name packs, but by then nothing is added to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordMark(u32);
 

@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use crate::{
     Error,
     catalog::VersionRecord,
-    store::{FetchedChunk, Store, TreePiece, TreeWalk},
+    store::{ChunkReader, FetchedChunk, Store, TreePiece, TreeWalk},
 };
 
 use super::{Answers, STALLED, Service, convert};
@@ -22,19 +22,20 @@ use super::{Answers, STALLED, Service, convert};
 const QUEUED_MESSAGES: usize = 4;
 
 pub(super) async fn tree(
-    store: &Store,
+    service: Service,
     request: v1::FetchTreeRequest,
 ) -> Result<Answers<v1::FetchTreeResponse>, Error> {
+    let store = &service.store;
     let version = store.version(convert::version_key(request.version)?).await?;
     let have = match request.have {
         Some(key) => Some(store.version(convert::version_key(Some(key))?).await?),
         None => None,
     };
     let walk = store.walk_tree(&version, have.as_ref()).await?;
-    let state = (store.clone(), walk, request.with_stored_lengths);
-    let messages = stream::try_unfold(state, |(store, mut walk, with_lengths)| async move {
-        let message = next_pieces(&store, &mut walk, with_lengths).await?;
-        Ok::<_, Error>((!message.pieces.is_empty()).then_some((message, (store, walk, with_lengths))))
+    let state = (service, walk, request.with_stored_lengths);
+    let messages = stream::try_unfold(state, |(service, mut walk, with_lengths)| async move {
+        let message = service.unless_stopped(next_pieces(&service.store, &mut walk, with_lengths)).await??;
+        Ok::<_, Error>((!message.pieces.is_empty()).then_some((message, (service, walk, with_lengths))))
     });
     Ok(messages.map_err(Status::from).boxed())
 }
@@ -83,26 +84,46 @@ async fn serve_chunks(
     mut requests: Streaming<v1::FetchChunksRequest>,
     answers: &Sender<Result<v1::FetchChunksResponse, Status>>,
 ) -> Result<(), Status> {
-    let _permit = service.fetches.acquire().await.map_err(|_| Status::unavailable("shutting down"))?;
-    let Some(mut request) = requests.message().await? else { return Ok(()) };
+    let Some(mut request) = service.unless_stopped(requests.message()).await?? else { return Ok(()) };
     let version: VersionRecord = service.store.version(convert::version_key(request.version.take())?).await?;
     let mut reader = service.store.read_chunks(&version).await?;
     loop {
         if request.offsets.len() > MAX_FETCH_OFFSETS {
             return Err(convert::bad(format!("at most {MAX_FETCH_OFFSETS} chunks may be asked for at once")).into());
         }
-        let mut groups = Box::pin(reader.read(&request.offsets).await?);
-        while let Some(group) = groups.try_next().await? {
-            let chunks = group.into_iter().map(fetched_message).collect();
-            if answers.send_timeout(Ok(v1::FetchChunksResponse { chunks }), STALLED).await.is_err() {
-                return Ok(()); // the client went away or stalled
-            }
+        // Only while a request is served: a client that writes to a slow disk keeps nobody out.
+        let turn = service.turn("fetches", &service.fetches, service.limits.fetches).await?;
+        if service.unless_stopped(answer(&mut reader, &request.offsets, answers)).await?? == Reader::Gone {
+            return Ok(());
         }
-        match requests.message().await? {
+        drop(turn);
+        match service.unless_stopped(requests.message()).await?? {
             Some(next) => request = next,
             None => return Ok(()),
         }
     }
+}
+
+#[derive(PartialEq)]
+enum Reader {
+    Reads,
+    /// It went away or stalled.
+    Gone,
+}
+
+async fn answer(
+    reader: &mut ChunkReader,
+    offsets: &[u64],
+    answers: &Sender<Result<v1::FetchChunksResponse, Status>>,
+) -> Result<Reader, Error> {
+    let mut groups = Box::pin(reader.read(offsets).await?);
+    while let Some(group) = groups.try_next().await? {
+        let chunks = group.into_iter().map(fetched_message).collect();
+        if answers.send_timeout(Ok(v1::FetchChunksResponse { chunks }), STALLED).await.is_err() {
+            return Ok(Reader::Gone);
+        }
+    }
+    Ok(Reader::Reads)
 }
 
 fn fetched_message(chunk: FetchedChunk) -> v1::FetchedChunk {

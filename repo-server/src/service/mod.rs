@@ -6,6 +6,8 @@ mod convert;
 mod fetch;
 mod push;
 mod queries;
+#[cfg(test)]
+mod tests;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -14,15 +16,34 @@ use imprint_proto::{
     limits::MAX_MESSAGE_BYTES,
     v1::{self, repository_server::RepositoryServer},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{blocking::Blocking, store::Store};
+use crate::{Error, blocking::Blocking, store::Store};
 
-/// Pushes served at once; further ones wait. Each needs up to about 16 MiB.
-const MAX_PUSHES: usize = 16;
-/// Fetches of chunks served at once; further ones wait. Each needs up to about 16 MiB.
-const MAX_FETCHES: usize = 64;
+/// How many streams are served, and how long one may be silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Pushes served at once. Each keeps up to 9 messages, of 1 MiB from Imprint's own client and never above 4, two
+    /// open packs with 1 MiB, and up to 150 bytes for each of at most 262 144 objects: some 15 MiB for an honest client,
+    /// some 80 for a hostile one.
+    pub pushes: usize,
+    /// Requests for chunks served at once. Each keeps up to 4 reads and 5 answers of about 1 MiB. A stream that waits
+    /// for its client's next request does not count.
+    pub fetches: usize,
+    /// How long a stream waits for its turn.
+    pub turn: Duration,
+    /// A push whose client sends nothing for so long, while nothing is expected from us, is sealed and ended. Long,
+    /// because a client that hashes a large unchanged disk has nothing to say.
+    pub idle_push: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pushes: 16, fetches: 64, turn: Duration::from_secs(30), idle_push: Duration::from_secs(3600) }
+    }
+}
+
 /// A stream whose client takes nothing for this long is ended, so that it does not keep others out.
 const STALLED: Duration = Duration::from_secs(300);
 
@@ -34,22 +55,79 @@ pub struct Service {
     store: Store,
     /// Decoding and hashing what clients send.
     checking: Blocking,
+    limits: Limits,
     pushes: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
+    stopping: Arc<watch::Sender<bool>>,
 }
 
 /// The service of `store` with the protocol's limits, ready for a server or for a client in this process.
 #[must_use]
 pub fn server(store: Store) -> RepositoryServer<Service> {
-    let service = Service {
-        store,
-        checking: Blocking::for_this_machine(),
-        pushes: Arc::new(Semaphore::new(MAX_PUSHES)),
-        fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
-    };
-    RepositoryServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    Service::new(store, Limits::default()).server()
+}
+
+impl Service {
+    /// Serves `store`.
+    #[must_use]
+    pub fn new(store: Store, limits: Limits) -> Self {
+        Self {
+            store,
+            checking: Blocking::for_this_machine(),
+            limits,
+            pushes: Arc::new(Semaphore::new(limits.pushes)),
+            fetches: Arc::new(Semaphore::new(limits.fetches)),
+            stopping: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// The same service with the protocol's limits on messages.
+    #[must_use]
+    pub fn server(&self) -> RepositoryServer<Self> {
+        RepositoryServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Ends all streams with [`Error::Stopping`]; pushes seal what they received. New ones are refused.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Waits until no push is left, those included whose clients are gone: then all that was received is sealed.
+    pub async fn ended(&self) {
+        let pushes = u32::try_from(self.limits.pushes).unwrap_or(u32::MAX);
+        let _ = self.pushes.acquire_many(pushes).await;
+    }
+
+    /// Finishes when the service is to stop; never otherwise.
+    async fn stopped(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Does what may take as long as a client likes, but not beyond the end of the service.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => Err(Error::Stopping),
+            done = work => Ok(done),
+        }
+    }
+
+    async fn turn(
+        &self,
+        what: &'static str,
+        among: &Arc<Semaphore>,
+        limit: usize,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = tokio::time::timeout(self.limits.turn, Arc::clone(among).acquire_owned());
+        match self.unless_stopped(turn).await? {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Error::Stopping),
+            Err(_) => Err(Error::Busy { what, limit }),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -72,7 +150,7 @@ impl v1::repository_server::Repository for Service {
         &self,
         request: Request<v1::FetchTreeRequest>,
     ) -> Result<Response<Self::FetchTreeStream>, Status> {
-        Ok(Response::new(fetch::tree(&self.store, request.into_inner()).await?))
+        Ok(Response::new(fetch::tree(self.clone(), request.into_inner()).await?))
     }
 
     async fn fetch_chunks(

@@ -38,7 +38,7 @@ pub(super) fn start(service: Service, steps: Streaming<v1::PushRequest>) -> Answ
     let (answers, queue) = mpsc::channel(MAX_UNANSWERED_ASKS + 2);
     tokio::spawn(async move {
         if let Err(status) = serve(service, steps, &answers).await {
-            let _ = answers.send(Err(status)).await;
+            let _ = answers.send_timeout(Err(status), STALLED).await;
         }
     });
     ReceiverStream::new(queue).boxed()
@@ -49,10 +49,11 @@ async fn serve(
     mut steps: Streaming<v1::PushRequest>,
     answers: &Sender<Result<v1::PushResponse, Status>>,
 ) -> Result<(), Status> {
-    let permit = service.pushes.clone().acquire_owned().await.map_err(|_| Status::unavailable("shutting down"))?;
-    let Some(Step::Open(open)) = next_step(&mut steps).await? else {
+    // First, so that whoever only connects keeps nobody out.
+    let Some(Step::Open(open)) = first_step(&service, &mut steps).await? else {
         return Err(convert::bad("a push starts by opening an upload").into());
     };
+    let permit = service.turn("pushes", &service.pushes, service.limits.pushes).await?;
     let upload = match open_upload(&service, open).await? {
         Ok(upload) => upload,
         Err(version) => return answer(answers, committed(&service, &version).await?).await,
@@ -68,6 +69,13 @@ async fn serve(
         }
     }
     result
+}
+
+async fn first_step(service: &Service, steps: &mut Streaming<v1::PushRequest>) -> Result<Option<Step>, Status> {
+    match service.unless_stopped(tokio::time::timeout(service.limits.turn, next_step(steps))).await? {
+        Ok(step) => step,
+        Err(_) => Err(Error::Idle { seconds: service.limits.turn.as_secs() }.into()),
+    }
 }
 
 async fn open_upload(service: &Service, open: v1::OpenUpload) -> Result<Result<Upload, VersionRecord>, Error> {
@@ -101,6 +109,10 @@ impl Session {
         loop {
             let step = tokio::select! {
                 step = next_step(&mut steps) => step?,
+                () = self.service.stopped() => return Err(Error::Stopping.into()),
+                () = tokio::time::sleep(self.service.limits.idle_push) => {
+                    return Err(Error::Idle { seconds: self.service.limits.idle_push.as_secs() }.into());
+                }
                 // What is wrong with the data is said at once, not with the next step.
                 checked = first_checked(&mut self.checking) => {
                     self.take_checked(checked).await?;
@@ -126,8 +138,8 @@ impl Session {
     }
 
     async fn ask(&mut self, ask: &v1::Ask) -> Result<push_response::Step, Error> {
-        convert::purpose(ask.kind)?;
-        let send = self.upload.ask(convert::ids(&ask.ids, MAX_ASK_IDS)?).await?;
+        let kind = convert::purpose(ask.kind)?;
+        let send = self.upload.ask(kind, convert::ids(&ask.ids, MAX_ASK_IDS)?).await?;
         let mut bits = vec![0u8; send.len().div_ceil(8)];
         for (n, _) in send.iter().enumerate().filter(|(_, send)| **send) {
             bits[n / 8] |= 1 << (n % 8);
@@ -184,7 +196,8 @@ async fn first_checked(
     checking: &mut VecDeque<(Purpose, JoinHandle<Checked>)>,
 ) -> Result<(Purpose, Vec<(ObjectId, Payload)>), Error> {
     let Some((purpose, check)) = checking.front_mut() else { return std::future::pending().await };
-    let objects = check.await.map_err(|error| convert::bad(format!("checking was stopped: {error}")))??;
+    let objects =
+        check.await.map_err(|error| Error::TaskFailed { what: "checking received data", why: error.to_string() })??;
     Ok((*purpose, objects))
 }
 

@@ -18,7 +18,7 @@ pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
         repository_id: bytes::Bytes::copy_from_slice(store.repository().as_bytes()),
         server: concat!("imprint-server ", env!("CARGO_PKG_VERSION")).into(),
         format_version: Superblock::FORMAT_VERSION.into(),
-        default_profile: Profile::V1.number.into(),
+        default_profile: store.default_profile().into(),
         profiles: vec![Profile::V1.number.into()],
         codecs: vec![Codec::Raw.number().into(), Codec::Zstd.number().into()],
         features: Vec::new(),
@@ -63,15 +63,19 @@ pub(super) fn images(store: &Store) -> Answers<v1::Image> {
     records.and_then(move |record| image(store.clone(), record)).map_err(Status::from).boxed()
 }
 
-async fn image(store: Store, record: ImageRecord) -> Result<v1::Image, Error> {
+pub(super) async fn image(store: Store, record: ImageRecord) -> Result<v1::Image, Error> {
     let tags = store.catalog().tags(record.name.clone()).await?;
     let newest = match record.versions {
         0 => None,
-        _ => Some(store.catalog().version(record.name.clone(), Selector::Latest).await?),
+        _ => match store.catalog().version(record.name.clone(), Selector::Latest).await {
+            // Its last version was removed since the page was read.
+            Err(Error::VersionNotFound { .. }) => None,
+            newest => Some(newest?),
+        },
     };
     Ok(v1::Image {
         name: record.name.to_string(),
-        versions: record.versions,
+        versions: if newest.is_some() { record.versions } else { 0 },
         newest: newest.map(|newest| convert::version(&newest, &tags)),
         tags: tags.iter().map(convert::tag_message).collect(),
     })

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use self::{incoming::Incoming, layout::Layout, open_packs::OpenPacks};
 use super::{PackSink, PackStorage, WriteGate, durable::sync_directory};
-use crate::{Error, PackId, blocking::Blocking};
+use crate::{Error, PackId, blocking::Blocking, store::Lock};
 
 mod incoming;
 mod layout;
@@ -33,6 +33,8 @@ struct Shared {
     layout: Layout,
     gate: WriteGate,
     open_packs: OpenPacks,
+    /// The last field: released when nobody reads or writes packs any more.
+    lock: OnceLock<Arc<Lock>>,
 }
 
 impl LocalPacks {
@@ -41,7 +43,15 @@ impl LocalPacks {
     /// Blocks. The caller keeps other processes away from `dir`: what they are writing looks like a leftover.
     pub fn open(dir: PathBuf, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
         let layout = Layout::open(dir)?;
-        Ok(Self { shared: Arc::new(Shared { layout, gate, open_packs: OpenPacks::default() }), blocking })
+        let shared = Shared { layout, gate, open_packs: OpenPacks::default(), lock: OnceLock::new() };
+        Ok(Self { shared: Arc::new(shared), blocking })
+    }
+
+    /// Keeps the directory's lock until nobody reads or writes packs any more.
+    #[must_use]
+    pub fn keeping(self, lock: Arc<Lock>) -> Self {
+        let _ = self.shared.lock.set(lock);
+        self
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -54,7 +64,7 @@ impl LocalPacks {
 impl PackStorage for LocalPacks {
     async fn create(&self, pack: PackId) -> Result<Box<dyn PackSink>, Error> {
         let incoming = self.run(move |shared| shared.create(pack)).await?;
-        Ok(Box::new(LocalSink { packs: self.clone(), pack, incoming: Some(incoming) }))
+        Ok(Box::new(LocalSink { incoming: Some(incoming), packs: self.clone(), pack }))
     }
 
     async fn read(&self, pack: PackId, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, Error> {
@@ -136,9 +146,10 @@ fn parent(path: &Path) -> &Path {
 /// Writes one pack. The file travels into each step and comes back only when that succeeded: after an error, or when
 /// a step's future was dropped, there is nothing left to append to.
 struct LocalSink {
+    /// Before `packs`, which may hold the last of the lock: an abandoned file is removed under it.
+    incoming: Option<Incoming>,
     packs: LocalPacks,
     pack: PackId,
-    incoming: Option<Incoming>,
 }
 
 impl LocalSink {

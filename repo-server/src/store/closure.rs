@@ -1,10 +1,10 @@
 //! Checks that everything a new tree needs is there, before it may become a version.
 //!
-//! A subtree counts as complete only where the base, which the upload holds, has the same node at the same place.
-//! Any other node is read and its references are looked up, even if its bytes were present before: a node that was
-//! left behind by a removed version says nothing about its children.
+//! A subtree counts as complete only where the base has the same node, with the same totals, at the same place. Any
+//! other node is read and its references are looked up, even if its bytes were present before: a node that was left
+//! behind by a removed version says nothing about its children.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, hash_map::Entry};
 
 use imprint_content::{
     ChunkId, Extent, NodeId, ObjectId,
@@ -12,7 +12,7 @@ use imprint_content::{
 };
 use imprint_proto::limits::MAX_MISSING_IDS;
 
-use crate::{Error, UploadId, catalog::Catalog};
+use crate::{Error, UploadId, catalog::Catalog, pack::Purpose};
 
 use super::{nodes::NodeReader, tree_view::TreeView};
 
@@ -41,8 +41,9 @@ pub(super) struct ClosureCheck<'a> {
     catalog: &'a dyn Catalog,
     upload: UploadId,
     base: Option<TreeView>,
-    /// Nodes whose subtrees were walked: a tree may refer to one node from many places.
-    visited: HashSet<NodeId>,
+    /// Nodes whose subtrees were walked, as what they were believed to be: a tree may refer to one node from many
+    /// places, and must say the same of it everywhere.
+    visited: HashMap<NodeId, (u8, Summary)>,
     chunks: Vec<(ChunkId, u64)>,
     missing: Missing,
 }
@@ -56,13 +57,10 @@ impl<'a> ClosureCheck<'a> {
         catalog: &'a dyn Catalog,
         upload: UploadId,
         base: Option<NodeId>,
-    ) -> Result<Self, Error> {
-        let base = match base {
-            Some(root) => Some(TreeView::open(nodes.clone(), root).await?),
-            None => None,
-        };
-        let visited = HashSet::new();
-        Ok(Self { nodes, catalog, upload, base, visited, chunks: Vec::new(), missing: Missing::default() })
+    ) -> Self {
+        let base = TreeView::open_if_readable(nodes, base).await;
+        let visited = HashMap::new();
+        Self { nodes, catalog, upload, base, visited, chunks: Vec::new(), missing: Missing::default() }
     }
 
     /// The totals of the tree, or what is missing for it.
@@ -80,7 +78,7 @@ impl<'a> ClosureCheck<'a> {
             if self.missing.is_long() {
                 break;
             }
-            if self.is_complete(level, offset, child.id).await? {
+            if self.is_complete(level, offset, child).await? {
                 continue;
             }
             if let Some(node) = self.load(level, child).await? {
@@ -91,16 +89,20 @@ impl<'a> ClosureCheck<'a> {
         Ok(if self.missing.is_empty() { Ok(totals) } else { Err(self.missing) })
     }
 
-    async fn is_complete(&mut self, level: u8, offset: u64, id: NodeId) -> Result<bool, Error> {
-        if self.visited.contains(&id) {
+    async fn is_complete(&mut self, level: u8, offset: u64, child: Child) -> Result<bool, Error> {
+        if let Some(base) = &self.base
+            && base.has(level, offset, &child).await
+        {
             return Ok(true);
         }
-        let in_base = match &self.base {
-            // A base with a damaged node vouches for nothing.
-            Some(base) => base.node_at(level, offset).await.is_ok_and(|found| found == Some(id)),
-            None => false,
-        };
-        Ok(in_base || !self.visited.insert(id))
+        match self.visited.entry(child.id) {
+            Entry::Occupied(found) if *found.get() == (level, child.summary) => Ok(true),
+            Entry::Occupied(_) => Err(contradiction(child.id)),
+            Entry::Vacant(first) => {
+                first.insert((level, child.summary));
+                Ok(false)
+            }
+        }
     }
 
     async fn load(&mut self, level: u8, child: Child) -> Result<Option<std::sync::Arc<Node>>, Error> {
@@ -109,7 +111,7 @@ impl<'a> ClosureCheck<'a> {
             return Ok(None);
         };
         if node.level() != level || node.summary() != child.summary {
-            return Err(Error::BadRequest(format!("node {} is not what its parent says", child.id)));
+            return Err(contradiction(child.id));
         }
         Ok(Some(node))
     }
@@ -129,7 +131,7 @@ impl<'a> ClosureCheck<'a> {
                 let first = stack.len();
                 for child in children {
                     stack.push((level - 1, start, *child));
-                    start += child.summary.length;
+                    start = start.saturating_add(child.summary.length);
                 }
                 stack[first..].reverse();
             }
@@ -139,13 +141,13 @@ impl<'a> ClosureCheck<'a> {
 
     async fn hold(&self, nodes: &[NodeId]) -> Result<(), Error> {
         let ids = nodes.iter().map(|id| (*id).into()).collect();
-        self.catalog.locate_and_hold(self.upload, ids).await.map(drop)
+        self.catalog.locate_and_hold(self.upload, Purpose::Nodes, ids).await.map(drop)
     }
 
     async fn look_up_chunks(&mut self) -> Result<(), Error> {
         let chunks = std::mem::take(&mut self.chunks);
         let ids: Vec<ObjectId> = chunks.iter().map(|(id, _)| (*id).into()).collect();
-        let locations = self.catalog.locate_and_hold(self.upload, ids).await?;
+        let locations = self.catalog.locate_and_hold(self.upload, Purpose::Chunks, ids).await?;
         for ((id, length), location) in chunks.into_iter().zip(locations) {
             match location {
                 Some(found) if u64::from(found.raw_length) == length => {}
@@ -160,6 +162,10 @@ impl<'a> ClosureCheck<'a> {
         }
         Ok(())
     }
+}
+
+fn contradiction(id: NodeId) -> Error {
+    Error::BadRequest(format!("node {id} is not what its parent says"))
 }
 
 fn with_length(extent: &Extent) -> Option<(ChunkId, u64)> {

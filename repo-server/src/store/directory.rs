@@ -45,12 +45,12 @@ impl Default for StoreOptions {
     }
 }
 
-/// An opened repository directory. Nobody else can open it while this lives.
+/// An opened repository directory. Nobody else can open it while a clone of its store, or work begun by one, lives.
 pub struct Directory {
     /// The repository.
     pub store: Store,
-    /// The lock, to announce an address.
-    pub lock: Lock,
+    /// The lock, to announce an address; the store keeps it too.
+    pub lock: Arc<Lock>,
 }
 
 impl Directory {
@@ -64,16 +64,16 @@ impl Directory {
             let (path, options, blocking) = (path.to_owned(), options.clone(), blocking.clone());
             blocking.clone().run(move || open_engines(&path, mode, &options, &blocking)).await?
         };
-        let store = Store::new(opened.repository, Arc::new(opened.packs), Arc::new(opened.catalog), blocking);
+        let (store, lock) = opened.into_store(blocking);
         recover::index_unknown_packs(&store).await?;
-        Ok(Self { store, lock: opened.lock })
+        Ok(Self { store, lock })
     }
 
     /// Creates the catalog anew from packs and journal; the old one is kept beside it.
     pub async fn rebuild(path: &Path, options: StoreOptions) -> Result<recover::RecoverOutcome, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
-            let (path, blocking) = (path.to_owned(), blocking.clone());
+            let (path, engines) = (path.to_owned(), blocking.clone());
             let rebuild = move || {
                 let superblock = read_superblock(&path)?;
                 let lock = Lock::take(&path, &options.program)?;
@@ -81,31 +81,35 @@ impl Directory {
                 let catalog = EmbeddedCatalog::rebuild(
                     &path,
                     superblock.repository,
-                    blocking.clone(),
+                    engines.clone(),
                     gate.clone(),
                     options.catalog_cache_bytes,
                 )?;
-                let packs = LocalPacks::open(path.join(PACKS), blocking, gate)?;
-                Ok::<_, Error>(Engines { repository: superblock.repository, packs, catalog, lock })
+                let packs = LocalPacks::open(path.join(PACKS), engines, gate)?;
+                Ok::<_, Error>(Engines { superblock, packs, catalog, lock })
             };
-            blocking_run(rebuild).await?
+            blocking.run(rebuild).await?
         };
-        let store = Store::new(opened.repository, Arc::new(opened.packs), Arc::new(opened.catalog), blocking);
-        let outcome = recover::rebuild(&store).await;
-        drop(opened.lock);
-        outcome
+        recover::rebuild(&opened.into_store(blocking).0).await
     }
 }
 
-async fn blocking_run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    Blocking::for_this_machine().run(work).await
-}
-
 struct Engines {
-    repository: RepositoryId,
+    superblock: Superblock,
     packs: LocalPacks,
     catalog: EmbeddedCatalog,
     lock: Lock,
+}
+
+impl Engines {
+    fn into_store(self, blocking: Blocking) -> (Store, Arc<Lock>) {
+        let lock = Arc::new(self.lock);
+        let packs = Arc::new(self.packs.keeping(Arc::clone(&lock)));
+        let catalog = Arc::new(self.catalog.keeping(Arc::clone(&lock)));
+        let store = Store::new(self.superblock.repository, packs, catalog, blocking)
+            .with_default_profile(self.superblock.default_profile);
+        (store, lock)
+    }
 }
 
 fn open_engines(path: &Path, mode: OpenMode, options: &StoreOptions, blocking: &Blocking) -> Result<Engines, Error> {
@@ -121,7 +125,7 @@ fn open_engines(path: &Path, mode: OpenMode, options: &StoreOptions, blocking: &
     let repository = superblock.repository;
     let catalog = EmbeddedCatalog::open(path, repository, blocking.clone(), gate.clone(), options.catalog_cache_bytes)?;
     let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), gate)?;
-    Ok(Engines { repository, packs, catalog, lock })
+    Ok(Engines { superblock, packs, catalog, lock })
 }
 
 /// The superblock is written last: a directory without one is not a repository, whatever a crash left in it.
@@ -146,8 +150,9 @@ fn create_engines(
     let catalog =
         EmbeddedCatalog::create(path, repository, blocking.clone(), gate.clone(), options.catalog_cache_bytes)?;
     let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), gate.clone())?;
-    write_superblock(path, &Superblock::new(repository))?;
-    Ok(Engines { repository, packs, catalog, lock })
+    let superblock = Superblock::new(repository);
+    write_superblock(path, &superblock)?;
+    Ok(Engines { superblock, packs, catalog, lock })
 }
 
 const CREATION_LEFTOVERS: [&str; 6] = ["lock", "journal", "journal.new", "catalog", PACKS, "superblock.new"];

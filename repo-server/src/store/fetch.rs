@@ -7,6 +7,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use imprint_content::{Codec, NodeId};
+use imprint_proto::limits::TARGET_MESSAGE_BYTES;
 
 use crate::{
     Error, PackId,
@@ -23,6 +24,8 @@ use super::{
 const READ_BYTES: u64 = 1 << 20;
 /// Records further apart than this are read one by one.
 const READ_GAP_BYTES: u64 = 32 << 10;
+/// What a chunk takes in a message besides its payload, at most: the fields, their tags and lengths.
+const CHUNK_OVERHEAD_BYTES: usize = 32;
 /// Reads of one request under way at once.
 const READS_IN_FLIGHT: usize = 4;
 
@@ -51,20 +54,24 @@ impl ChunkReader {
         Ok(Self { store: store.clone(), leaves: LeafCursor::new(view) })
     }
 
-    /// The chunks that start at these offsets, in pack order, in groups of about 1 MiB.
+    /// The chunks that start at these strictly ascending offsets, in pack order, in groups that take up to about 1 MiB
+    /// when they are sent. A chunk that is at several of them is read once and counts for each.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] when no data extent starts at an offset; [`Error::ObjectMissing`] or
+    /// [`Error::BadRequest`] when no data extent starts at an offset, or when they are not in order; [`Error::ObjectMissing`] or
     /// [`Error::RecordCorrupt`] when the repository is damaged there.
     pub async fn read(
         &mut self,
         offsets: &[u64],
     ) -> Result<impl Stream<Item = Result<Vec<FetchedChunk>, Error>> + Send + use<>, Error> {
         let mut ids = Vec::with_capacity(offsets.len());
+        if !offsets.is_sorted_by(|a, b| a < b) {
+            return Err(Error::BadRequest("the offsets of a request are not in strictly ascending order".into()));
+        }
         for offset in offsets {
             ids.push(self.leaves.chunk_at(*offset).await?.into());
         }
-        let locations = self.store.catalog.locate(ids.clone()).await?;
+        let locations = self.store.catalog.locate(Purpose::Chunks, ids.clone()).await?;
         let mut wanted = Vec::with_capacity(offsets.len());
         for ((offset, id), location) in offsets.iter().zip(ids).zip(locations) {
             wanted.push((*offset, location.ok_or(Error::ObjectMissing(id))?));
@@ -74,11 +81,31 @@ impl ChunkReader {
             let packs = Arc::clone(&packs);
             async move {
                 let bytes = packs.read(plan.pack, vec![plan.range()]).await?.pop().unwrap_or_default();
-                plan.records.iter().map(|(offset, location)| fetched(*offset, location, &plan, &bytes)).collect()
+                let chunks = plan.records.iter().map(|(offset, location)| fetched(*offset, location, &plan, &bytes));
+                Ok(grouped(chunks.collect::<Result<_, _>>()?))
             }
         });
-        Ok(reads.buffered(READS_IN_FLIGHT).into_stream())
+        let groups = reads.buffered(READS_IN_FLIGHT);
+        Ok(groups.map_ok(|groups| stream::iter(groups.into_iter().map(Ok))).try_flatten())
     }
+}
+
+/// Cuts what one read gave into groups that fit into a message each, however often a record was asked for.
+fn grouped(chunks: Vec<FetchedChunk>) -> Vec<Vec<FetchedChunk>> {
+    let mut groups: Vec<Vec<FetchedChunk>> = Vec::new();
+    let mut bytes = 0;
+    for chunk in chunks {
+        let more = chunk.stored.len() + CHUNK_OVERHEAD_BYTES;
+        bytes += more;
+        match groups.last_mut() {
+            Some(group) if bytes <= TARGET_MESSAGE_BYTES => group.push(chunk),
+            _ => {
+                groups.push(vec![chunk]);
+                bytes = more;
+            }
+        }
+    }
+    groups
 }
 
 fn fetched(offset: u64, at: &Location, plan: &ReadPlan<u64>, bytes: &Bytes) -> Result<FetchedChunk, Error> {

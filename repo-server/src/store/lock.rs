@@ -1,16 +1,22 @@
 //! One process at a time has a repository directory; the others hear how to reach it.
 //!
-//! The lock is the kernel's (flock), so a crash releases it; there is no stale lock to remove (borg#4923).
+//! The lock is the kernel's (flock), so a crash releases it; there is no stale lock to remove (borg#4923). The engines
+//! keep it, so it ends when the last of them is closed, also where a task outlives the [`Store`](super::Store).
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+/// A repository that this process had open a moment ago may still be closing: a task is sealing a pack.
+const CLOSING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What the holder wrote into the lock file, for people and for hints.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,10 +35,10 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the repository in `directory`.
+    /// Takes the lock of the repository in `directory`. Blocks, up to two seconds when this process itself has it.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process has it.
+    /// [`Error::Locked`] when somebody has it.
     pub fn take(directory: &Path, program: &str) -> Result<Self, Error> {
         let path = directory.join("lock");
         let file = OpenOptions::new()
@@ -42,26 +48,36 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|source| Error::io("open", &path, source))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(directory, file)),
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path, source)),
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&file);
+                    if holder.pid != std::process::id() || start.elapsed() >= CLOSING {
+                        return Err(locked(directory, &holder));
+                    }
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                Err(TryLockError::Error(source)) => return Err(Error::io("lock", path, source)),
+            }
         }
-        let mut lock = Self { file, path, program: program.to_owned() };
+        let lock = Self { file, path, program: program.to_owned() };
         lock.write("")?;
         Ok(lock)
     }
 
     /// Notes where this process can be reached.
-    pub fn announce(&mut self, url: &str) -> Result<(), Error> {
+    pub fn announce(&self, url: &str) -> Result<(), Error> {
         self.write(url)
     }
 
-    fn write(&mut self, url: &str) -> Result<(), Error> {
+    fn write(&self, url: &str) -> Result<(), Error> {
         let holder = Holder { program: self.program.clone(), pid: std::process::id(), url: url.to_owned() };
         let text = serde_json::to_vec(&holder).unwrap_or_default();
         // Not synced: it only matters while this process lives. A full disk must not stop a repository.
-        let written = self.file.set_len(0).and_then(|()| self.file.rewind()).and_then(|()| self.file.write_all(&text));
+        let mut file = &self.file;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text));
         match written {
             Err(source) if source.kind() != std::io::ErrorKind::StorageFull => {
                 Err(Error::io("write", &self.path, source))
@@ -71,13 +87,16 @@ impl Lock {
     }
 }
 
-fn locked(directory: &Path, mut file: File) -> Error {
+fn read_holder(mut file: &File) -> Holder {
     let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
-    let holder: Holder = serde_json::from_str(&text).unwrap_or_default();
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn locked(directory: &Path, holder: &Holder) -> Error {
     let by = match holder.pid {
         0 => "another process".to_owned(),
         pid => format!("{} (process {pid})", holder.program),
     };
-    Error::Locked { path: directory.to_owned(), by, url: holder.url }
+    Error::Locked { path: directory.to_owned(), by, url: holder.url.clone() }
 }

@@ -19,12 +19,13 @@ mod upload;
 
 use std::sync::Arc;
 
-use imprint_content::{ImageName, Selector};
+use imprint_content::{ImageName, Profile, Selector};
 
 use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, VersionKey, VersionRecord},
+    pack::Purpose,
     storage::PackStorage,
 };
 
@@ -42,6 +43,7 @@ pub use upload::{CommitRequest, Upload, UploadOutcome, check};
 #[derive(Clone)]
 pub struct Store {
     repository: RepositoryId,
+    default_profile: u16,
     packs: Arc<dyn PackStorage>,
     catalog: Arc<dyn Catalog>,
     nodes: NodeReader,
@@ -57,7 +59,20 @@ impl Store {
         blocking: Blocking,
     ) -> Self {
         let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking);
-        Self { repository, packs, catalog, nodes }
+        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes }
+    }
+
+    /// The same repository, whose superblock names this profile for new images.
+    #[must_use]
+    pub const fn with_default_profile(mut self, number: u16) -> Self {
+        self.default_profile = number;
+        self
+    }
+
+    /// Number of the profile that new images use.
+    #[must_use]
+    pub const fn default_profile(&self) -> u16 {
+        self.default_profile
     }
 
     /// Which repository this is.
@@ -90,7 +105,7 @@ impl Store {
     /// Lengths as stored of a leaf's data extents, in order; 0 for those that are missing.
     pub async fn stored_lengths(&self, extents: &[imprint_content::Extent]) -> Result<Vec<u32>, Error> {
         let ids = extents.iter().filter_map(|extent| extent.chunk().map(Into::into)).collect();
-        let locations = self.catalog.locate(ids).await?;
+        let locations = self.catalog.locate(Purpose::Chunks, ids).await?;
         Ok(locations.iter().map(|location| location.map_or(0, |found| found.stored_length)).collect())
     }
 

@@ -86,7 +86,7 @@ impl NodeReader {
         if wanted.is_empty() {
             return Ok(nodes);
         }
-        let locations = self.catalog.locate(wanted.clone()).await?;
+        let locations = self.catalog.locate(Purpose::Nodes, wanted.clone()).await?;
         let located = wanted.iter().zip(locations).filter_map(|(id, location)| Some((*id, location?)));
         for read in plan_reads(located.collect()) {
             for node in self.read(read).await? {

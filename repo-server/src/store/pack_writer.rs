@@ -41,6 +41,7 @@ pub(super) struct PackWriter {
     catalog: Arc<dyn Catalog>,
     upload: UploadId,
     purpose: Purpose,
+    appended: u64,
     open: Option<OpenPack>,
     sealing: FuturesUnordered<JoinHandle<Result<Sealed, Error>>>,
 }
@@ -60,7 +61,12 @@ impl PackWriter {
         upload: UploadId,
         purpose: Purpose,
     ) -> Self {
-        Self { repository, packs, catalog, upload, purpose, open: None, sealing: FuturesUnordered::new() }
+        Self { repository, packs, catalog, upload, purpose, appended: 0, open: None, sealing: FuturesUnordered::new() }
+    }
+
+    /// Records written so far; an object that was sent again to the pack that has it is none.
+    pub(super) const fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Appends an object, unless the open pack has it already. Returns what was sealed meanwhile.
@@ -82,6 +88,7 @@ impl PackWriter {
             return Ok(sealed);
         }
         open.builder.push(id, payload, &mut open.buffer);
+        self.appended += 1;
         if open.buffer.len() >= APPEND_BYTES {
             let full = std::mem::replace(&mut open.buffer, Vec::with_capacity(APPEND_BYTES + (256 << 10)));
             open.sink.append(full.into()).await?;
@@ -120,7 +127,7 @@ impl PackWriter {
     async fn next_sealed(&mut self) -> Result<Sealed, Error> {
         match self.sealing.next().await {
             Some(Ok(result)) => result,
-            Some(Err(stopped)) => Err(Error::BadRequest(format!("sealing a pack was stopped: {stopped}"))),
+            Some(Err(stopped)) => Err(Error::TaskFailed { what: "sealing a pack", why: stopped.to_string() }),
             None => Ok(Sealed::default()),
         }
     }

@@ -15,7 +15,7 @@ pub struct RecoverOutcome {
     pub packs: u64,
     /// Their records.
     pub records: u64,
-    /// Packs that could not be read at all.
+    /// Packs that could not be read at all, or are of a newer format.
     pub unreadable: Vec<PackId>,
     /// Packs with damaged parts; their other records are known.
     pub damaged: Vec<PackId>,
@@ -52,7 +52,7 @@ async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Erro
                 outcome.records += u64::from(index.record.records);
                 store.catalog.add_pack(index.record, index.objects, None).await?;
             }
-            Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_))) => {
+            Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_) | Error::PackTooNew { .. })) => {
                 warn!(%pack, %error, "a pack cannot be read; it is left as it is");
                 outcome.unreadable.push(pack);
             }

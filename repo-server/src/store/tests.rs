@@ -4,12 +4,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use imprint_content::{
-    ChunkId, ContentRecord, Extent, NodeId, ObjectId, Payload, Profile,
-    tree::{BuiltNode, TreeBuilder},
+    ChunkId, ContentRecord, Extent, ExtentKind, NodeId, ObjectId, Payload, Profile,
+    tree::{BuiltNode, Child, Node, Summary, TreeBuilder},
 };
 use proptest::prelude::*;
 
-use super::{CommitRequest, Store, TreePiece, Upload, UploadOutcome};
+use super::{CommitRequest, Directory, OpenMode, Store, StoreOptions, TreePiece, Upload, UploadOutcome};
 use crate::{
     Error, RepositoryId, UploadId,
     blocking::Blocking,
@@ -49,7 +49,7 @@ async fn open(store: &Store, base: Option<&VersionRecord>) -> Upload {
 
 /// Sends what the upload asks for.
 async fn send(upload: &mut Upload, purpose: Purpose, objects: Vec<(ObjectId, Bytes)>) -> usize {
-    let wanted = upload.ask(objects.iter().map(|(id, _)| *id).collect()).await.unwrap();
+    let wanted = upload.ask(purpose, objects.iter().map(|(id, _)| *id).collect()).await.unwrap();
     let sent: Vec<_> = objects
         .into_iter()
         .zip(wanted)
@@ -278,4 +278,219 @@ async fn a_chunk_that_occurs_twice_is_stored_once_and_found_in_both_places() {
     let mut reader = store.read_chunks(&version).await.unwrap();
     let groups: Vec<_> = futures::StreamExt::collect(reader.read(&[0, 8, 12]).await.unwrap()).await;
     assert_eq!(groups.into_iter().map(|group| group.unwrap().len()).sum::<usize>(), 3);
+}
+
+#[tokio::test]
+async fn what_was_sent_twice_counts_once() {
+    let store = memory_store();
+    let extents = extents_of(&[Some(1)]);
+    let (root, nodes) = nodes_of(&extents);
+    let mut upload = open(&store, None).await;
+    for _ in 0..3 {
+        let object = (ChunkId::of(&content(1)).into(), Payload::compress(&content(1)));
+        upload.store(Purpose::Chunks, vec![object.clone(), object]).await.unwrap();
+    }
+    send(&mut upload, Purpose::Nodes, node_objects(&nodes)).await;
+    let UploadOutcome::Committed(version) = upload.commit(request(root, &extents)).await.unwrap() else {
+        panic!("everything was sent");
+    };
+    assert_eq!(version.new_chunks, 1);
+}
+
+#[tokio::test]
+async fn many_small_objects_are_sealed_early_and_asks_without_data_end() {
+    let store = memory_store();
+    let mut upload = open(&store, None).await;
+    upload.limit_unsealed(10);
+    let object = |n: u32| -> (ObjectId, Bytes) { (ChunkId::of(&content(n)).into(), content(n)) };
+    let objects = (0..25).map(|n| (object(n).0, Payload::compress(&object(n).1)));
+    upload.store(Purpose::Chunks, objects.collect()).await.unwrap();
+    assert_eq!(store.catalog().packs().await.unwrap().len(), 2);
+    for batch in [26..31, 31..35] {
+        send_nothing(&mut upload, batch.map(|n| object(n).0).collect()).await.unwrap();
+    }
+    assert_eq!(store.catalog().packs().await.unwrap().len(), 3);
+    assert!(matches!(send_nothing(&mut upload, vec![object(50).0, object(51).0]).await, Err(Error::BadRequest(_))));
+}
+
+async fn send_nothing(upload: &mut Upload, ids: Vec<ObjectId>) -> Result<(), Error> {
+    upload.ask(Purpose::Chunks, ids).await.map(drop)
+}
+
+/// Commits a tree whose nodes are given, after sending them.
+async fn commit_nodes(store: &Store, base: Option<&VersionRecord>, nodes: &[Node], length: u64) -> Result<(), Error> {
+    let mut upload = open(store, base).await;
+    let encoded: Vec<Bytes> = nodes.iter().map(|node| node.encode().into()).collect();
+    let objects = encoded.iter().map(|node| (NodeId::of(node).into(), Payload::compress(node)));
+    upload.store(Purpose::Nodes, objects.collect()).await.unwrap();
+    let root = NodeId::of(encoded.last().unwrap());
+    let content_record = ContentRecord::new(root, length, Profile::V1).encode().into();
+    let request = CommitRequest { content_record, tags: Vec::new(), who: "test".into() };
+    match upload.commit(request).await? {
+        UploadOutcome::Committed(_) => Ok(()),
+        UploadOutcome::Missing(missing) => panic!("missing {missing:?}"),
+    }
+}
+
+fn parent_of(children: Vec<Child>) -> Node {
+    Node::Inner { level: 1, children }
+}
+
+fn child_of(node: &Node) -> Child {
+    Child { id: NodeId::of(&node.encode()), summary: node.summary() }
+}
+
+#[tokio::test]
+async fn a_node_that_is_met_again_must_have_the_same_totals() {
+    let store = memory_store();
+    let leaf = Node::Leaf(vec![Extent::zero(8)]);
+    let good = child_of(&leaf);
+    let false_totals = Child { summary: Summary { length: u64::MAX - 8, ..good.summary }, ..good };
+    let root = parent_of(vec![good, false_totals]);
+    let outcome = commit_nodes(&store, None, &[leaf.clone(), root], u64::MAX).await;
+    assert!(matches!(outcome, Err(Error::BadRequest(_))));
+    commit_nodes(&store, None, &[leaf, parent_of(vec![good, good])], 16).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_of_the_base_with_other_totals_is_looked_at() {
+    let store = memory_store();
+    let (leaf, other) =
+        (Node::Leaf(vec![Extent::zero(8)]), Node::Leaf(vec![Extent { kind: ExtentKind::Free, length: 8 }]));
+    commit_nodes(&store, None, &[leaf.clone(), other.clone(), parent_of(vec![child_of(&leaf), child_of(&other)])], 16)
+        .await
+        .unwrap();
+    let base = store.catalog().version("lab/ws".parse().unwrap(), imprint_content::Selector::Latest).await.unwrap();
+    let good = child_of(&leaf);
+    let false_totals = Child { summary: Summary { length: u64::MAX - 8, ..good.summary }, ..good };
+    let root = parent_of(vec![false_totals, child_of(&other)]);
+    let outcome = commit_nodes(&store, Some(&base), &[root], u64::MAX).await;
+    assert!(matches!(outcome, Err(Error::BadRequest(_))));
+}
+
+/// Versions that were committed before totals were compared may be in a repository.
+#[tokio::test]
+async fn totals_that_overflow_are_no_panic() {
+    let store = memory_store();
+    let leaf = Node::Leaf(vec![Extent::zero(u64::MAX)]);
+    let child = child_of(&leaf);
+    let half = Child { summary: Summary { length: u64::MAX / 2 + 1, ..child.summary }, ..child };
+    let inner = Node::Inner { level: 1, children: vec![half] };
+    let upper = Node::Inner {
+        level: 2,
+        children: vec![Child { summary: Summary { length: 9, ..half.summary }, id: child_of(&inner).id }, half],
+    };
+    let mut upload = open(&store, None).await;
+    let encoded: Vec<Bytes> = [&leaf, &inner, &upper].map(|node| node.encode().into()).into();
+    let objects = encoded.iter().map(|node| (NodeId::of(node).into(), Payload::compress(node)));
+    upload.store(Purpose::Nodes, objects.collect()).await.unwrap();
+    upload.seal().await.unwrap();
+
+    let root = NodeId::of(&encoded[2]);
+    let mut walk = super::TreeWalk::start(&store.nodes, root, Some(NodeId::of(&encoded[1]))).await.unwrap();
+    while let Ok(Some(_)) = walk.next().await {}
+    let mut reader = super::ChunkReader::open(&store, root).await.unwrap();
+    for offset in [0, 9, u64::MAX / 2 + 8, u64::MAX - 1, u64::MAX] {
+        assert!(reader.read(&[offset]).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_no_chunk_and_a_chunk_is_no_node() {
+    let store = memory_store();
+    let extents = [chunk(1)];
+    let (node_id, nodes) = nodes_of(&extents);
+    let node = Node::decode(&nodes[0].encoded).unwrap();
+    let as_chunk = Extent::data(ChunkId::from_bytes(*node_id.as_bytes()), nodes[0].encoded.len() as u64);
+    let bad_leaf = Node::Leaf(vec![as_chunk]);
+
+    let mut upload = open(&store, None).await;
+    send(&mut upload, Purpose::Chunks, vec![(ChunkId::of(&content(1)).into(), content(1))]).await;
+    let encoded: Bytes = bad_leaf.encode().into();
+    let leaf = (NodeId::of(&encoded).into(), encoded.clone());
+    send(&mut upload, Purpose::Nodes, vec![(node_id.into(), node.encode().into()), leaf]).await;
+    let outcome = upload.commit(request(NodeId::of(&encoded), &[as_chunk])).await.unwrap();
+    let UploadOutcome::Missing(missing) = outcome else { panic!("there is no such chunk") };
+    assert_eq!(missing.chunks, [ChunkId::from_bytes(*node_id.as_bytes())]);
+
+    // The same bytes, pushed as a chunk, have another id; as a node's they are not found.
+    let raw: Bytes = node.encode().into();
+    let chunk_id = ChunkId::of(&raw);
+    send(&mut upload, Purpose::Chunks, vec![(chunk_id.into(), raw)]).await;
+    let root = parent_of(vec![Child { id: NodeId::from_bytes(*chunk_id.as_bytes()), summary: node.summary() }]);
+    let encoded: Bytes = root.encode().into();
+    send(&mut upload, Purpose::Nodes, vec![(NodeId::of(&encoded).into(), encoded.clone())]).await;
+    let outcome = upload.commit(request(NodeId::of(&encoded), &extents)).await.unwrap();
+    let UploadOutcome::Missing(missing) = outcome else { panic!("there is no such node") };
+    assert_eq!(missing.nodes, [NodeId::from_bytes(*chunk_id.as_bytes())]);
+}
+
+/// The same packs and catalog, read by a store that remembers nothing, after packs of nodes went.
+async fn without_node_packs(store: &Store, up_to: usize) -> Store {
+    let packs = store.catalog().packs().await.unwrap();
+    let of_nodes = packs.iter().filter(|pack| pack.purpose == Purpose::Nodes).take(up_to);
+    for pack in of_nodes {
+        store.packs.delete(pack.id).await.unwrap();
+    }
+    Store::new(store.repository(), store.packs.clone(), store.catalog.clone(), Blocking::for_this_machine())
+}
+
+#[tokio::test]
+async fn a_damaged_base_is_in_nobodys_way() {
+    let store = memory_store();
+    let before: Vec<Option<u32>> = (0..2_000).map(Some).collect();
+    let first = push(&store, &before, None).await;
+    let store = without_node_packs(&store, 1).await;
+    let mut upload = open(&store, Some(&first)).await;
+    // The client relies on the base; what is missing is listed, level by level.
+    let extents = extents_of(&before);
+    let (root, nodes) = nodes_of(&extents);
+    let version = loop {
+        match upload.commit(request(root, &extents)).await.unwrap() {
+            UploadOutcome::Committed(version) => break *version,
+            UploadOutcome::Missing(missing) => {
+                assert!(missing.chunks.is_empty() && !missing.nodes.is_empty());
+                let wanted = nodes.iter().filter(|node| missing.nodes.contains(&node.id));
+                let objects = wanted.map(|node| (node.id.into(), Payload::compress(&node.encoded.clone().into())));
+                upload.store(Purpose::Nodes, objects.collect()).await.unwrap();
+            }
+        }
+    };
+    assert_eq!(walk(&store, &version, None).await.0, extents);
+}
+
+#[tokio::test]
+async fn a_version_can_be_walked_beside_a_damaged_one() {
+    let store = memory_store();
+    let first = push(&store, &[Some(1), Some(2)], None).await;
+    let node_packs = store.catalog().packs().await.unwrap();
+    let second = push(&store, &(5..900).map(Some).collect::<Vec<_>>(), None).await;
+    for pack in node_packs.iter().filter(|pack| pack.purpose == Purpose::Nodes) {
+        store.packs.delete(pack.id).await.unwrap();
+    }
+    let store = without_node_packs(&store, 0).await;
+    let extents = extents_of(&(5..900).map(Some).collect::<Vec<_>>());
+    assert_eq!(walk(&store, &second, Some((&first, &extents))).await.0, extents);
+}
+
+#[tokio::test]
+async fn a_directory_stays_locked_until_the_last_user_is_gone_and_opens_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Directory::open(dir.path(), OpenMode::OrCreate, StoreOptions::default());
+    let Directory { store, lock } = open().await.unwrap();
+    lock.announce("http://somewhere").unwrap();
+    drop(lock);
+    let upload = super::tests::open(&store, None).await;
+    drop(store);
+    match open().await.map(drop) {
+        Err(Error::Locked { url, .. }) => assert_eq!(url, "http://somewhere"),
+        other => panic!("an upload still uses it: {other:?}"),
+    }
+    // It ends while somebody opens the repository again.
+    let (opened, ()) = tokio::join!(open(), async {
+        tokio::task::yield_now().await;
+        drop(upload);
+    });
+    drop(opened.unwrap());
+    drop(open().await.unwrap());
 }

@@ -17,34 +17,46 @@ use super::nodes::NodeReader;
 /// A tree that can be looked up by offset.
 pub(super) struct TreeView {
     nodes: NodeReader,
-    root: NodeId,
+    root: Child,
     level: u8,
 }
 
 impl TreeView {
     pub(super) async fn open(nodes: NodeReader, root: NodeId) -> Result<Self, Error> {
-        let level = nodes.node(root).await?.level();
-        Ok(Self { nodes, root, level })
+        let node = nodes.node(root).await?;
+        Ok(Self { nodes, root: Child { id: root, summary: node.summary() }, level: node.level() })
     }
 
-    /// The node of this level that starts at `offset`, if one does.
-    pub(super) async fn node_at(&self, level: u8, offset: u64) -> Result<Option<NodeId>, Error> {
+    /// A tree that others may share with. One that cannot be read vouches for nothing and must not be in their way.
+    pub(super) async fn open_if_readable(nodes: &NodeReader, root: Option<NodeId>) -> Option<Self> {
+        let root = root?;
+        let view = Self::open(nodes.clone(), root).await;
+        view.inspect_err(|error| tracing::warn!(%root, %error, "a tree cannot be read; nothing is shared with it")).ok()
+    }
+
+    /// Whether it has this very node, with these totals, at this level and offset. What is damaged it does not have.
+    pub(super) async fn has(&self, level: u8, offset: u64, child: &Child) -> bool {
+        self.node_at(level, offset).await.is_ok_and(|found| found.as_ref() == Some(child))
+    }
+
+    /// The node of this level that starts at `offset`, if one does, and what its parent says of it.
+    async fn node_at(&self, level: u8, offset: u64) -> Result<Option<Child>, Error> {
         if level > self.level {
             return Ok(None);
         }
-        let (mut id, mut start) = (self.root, 0);
+        let (mut found, mut start) = (self.root, 0);
         for _ in level..self.level {
-            match child_covering(&*self.nodes.node(id).await?, start, offset) {
-                Some((child, child_start)) => (id, start) = (child.id, child_start),
+            match child_covering(&*self.nodes.node(found.id).await?, start, offset) {
+                Some(below) => (found, start) = below,
                 None => return Ok(None),
             }
         }
-        Ok((start == offset).then_some(id))
+        Ok((start == offset).then_some(found))
     }
 
     /// The leaf that covers `offset`, and where it starts.
     async fn leaf_covering(&self, offset: u64) -> Result<Option<(Arc<Node>, u64)>, Error> {
-        let (mut node, mut start) = (self.nodes.node(self.root).await?, 0);
+        let (mut node, mut start) = (self.nodes.node(self.root.id).await?, 0);
         while node.level() > 0 {
             match child_covering(&node, start, offset) {
                 Some((child, child_start)) => (node, start) = (self.nodes.node(child.id).await?, child_start),
@@ -55,11 +67,13 @@ impl TreeView {
     }
 }
 
+/// The child that covers `offset`, and where it starts, in a node that starts at `start`. A stored tree may say
+/// anything of lengths, so sums end at the largest offset.
 fn child_covering(node: &Node, start: u64, offset: u64) -> Option<(Child, u64)> {
     let Node::Inner { children, .. } = node else { return None };
     let mut child_start = start;
     for child in children {
-        let child_end = child_start + child.summary.length;
+        let child_end = child_start.saturating_add(child.summary.length);
         if (child_start..child_end).contains(&offset) {
             return Some((*child, child_start));
         }
@@ -98,7 +112,7 @@ fn data_starts(leaf: &Node, start: u64) -> Vec<(u64, ChunkId)> {
     let mut starts = Vec::with_capacity(extents.len());
     for extent in extents {
         starts.extend(extent.chunk().map(|id| (offset, id)));
-        offset += extent.length;
+        offset = offset.saturating_add(extent.length);
     }
     starts
 }
@@ -116,29 +130,27 @@ pub enum TreePiece {
 pub struct TreeWalk {
     nodes: NodeReader,
     have: Option<TreeView>,
-    /// Subtrees still to visit, the next one last: level, offset, node, length.
-    stack: Vec<(u8, u64, NodeId, u64)>,
+    /// Subtrees still to visit, the next one last: level, offset, node.
+    stack: Vec<(u8, u64, Child)>,
 }
 
 impl TreeWalk {
     pub(super) async fn start(nodes: &NodeReader, root: NodeId, have: Option<NodeId>) -> Result<Self, Error> {
         let node = nodes.node(root).await?;
-        let have = match have {
-            Some(have) => Some(TreeView::open(nodes.clone(), have).await?),
-            None => None,
-        };
-        Ok(Self { nodes: nodes.clone(), have, stack: vec![(node.level(), 0, root, node.summary().length)] })
+        let have = TreeView::open_if_readable(nodes, have).await;
+        let root = Child { id: root, summary: node.summary() };
+        Ok(Self { nodes: nodes.clone(), have, stack: vec![(node.level(), 0, root)] })
     }
 
     /// The next piece, `None` behind the last.
     pub async fn next(&mut self) -> Result<Option<TreePiece>, Error> {
-        while let Some((level, offset, id, length)) = self.stack.pop() {
+        while let Some((level, offset, child)) = self.stack.pop() {
             if let Some(have) = &self.have
-                && have.node_at(level, offset).await? == Some(id)
+                && have.has(level, offset, &child).await
             {
-                return Ok(Some(TreePiece::Shared(length)));
+                return Ok(Some(TreePiece::Shared(child.summary.length)));
             }
-            match &*self.nodes.node(id).await? {
+            match &*self.nodes.node(child.id).await? {
                 Node::Leaf(extents) => return Ok(Some(TreePiece::Leaf(extents.clone()))),
                 Node::Inner { level, children } => self.descend(*level - 1, offset, children).await?,
             }
@@ -150,8 +162,8 @@ impl TreeWalk {
         let mut ends = start;
         let mut below = Vec::with_capacity(children.len());
         for child in children {
-            below.push((level, ends, child.id, child.summary.length));
-            ends += child.summary.length;
+            below.push((level, ends, *child));
+            ends = ends.saturating_add(child.summary.length);
         }
         // One read for all of them; what `have` shares is not needed, but lies between the others.
         if self.have.is_none() {

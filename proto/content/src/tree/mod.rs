@@ -2,7 +2,8 @@
 //!
 //! Leaves list extents, inner nodes list nodes; where a node ends depends only on its entries, so two versions
 //! share every subtree that did not change. One sequence of extents has exactly one tree: [`TreeBuilder`] is the
-//! only writer, and [`Node::decode`] refuses what it would not write.
+//! only writer. [`Node::decode`] refuses nodes that are wrong in themselves; it does not ask whether the rule would
+//! have ended them there. Who needs the one tree builds it from the extents and compares roots.
 
 mod builder;
 mod node;

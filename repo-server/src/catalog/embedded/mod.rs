@@ -13,7 +13,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -22,10 +22,11 @@ use imprint_content::{ImageName, ObjectId, Selector, TagName};
 use super::{
     Catalog, ImageRecord, Location, NewVersion, PackRecord, TagRecord, Totals, UploadRecord, UploadState, VersionKey,
     VersionRecord,
-    journal::Journal,
+    journal::{Journal, Position},
+    keys,
     rocks::{Batch, RocksIndex},
 };
-use crate::{Error, RepositoryId, UploadId, blocking::Blocking, storage::WriteGate};
+use crate::{Error, RepositoryId, UploadId, blocking::Blocking, pack::Purpose, storage::WriteGate, store::Lock};
 
 mod decisions;
 mod directory;
@@ -52,9 +53,18 @@ struct Inner {
     journal: Mutex<Journal>,
     holds: Mutex<()>,
     gate: WriteGate,
+    /// The last field: released when the index is closed, not before.
+    lock: OnceLock<Arc<Lock>>,
 }
 
 impl EmbeddedCatalog {
+    /// Keeps the directory's lock until the index is closed, whoever uses it last.
+    #[must_use]
+    pub fn keeping(self, lock: Arc<Lock>) -> Self {
+        let _ = self.inner.lock.set(lock);
+        self
+    }
+
     /// Creates the catalog of a new repository. Blocks.
     ///
     /// # Errors
@@ -110,8 +120,9 @@ impl EmbeddedCatalog {
     }
 
     fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
+        expect_known_format(&index)?;
         replay::catch_up(&index, &journal)?;
-        let inner = Inner { index, journal: Mutex::new(journal), holds: Mutex::new(()), gate };
+        let inner = Inner { index, journal: Mutex::new(journal), holds: Mutex::new(()), gate, lock: OnceLock::new() };
         Ok(Self { inner: Arc::new(inner), blocking })
     }
 
@@ -123,6 +134,21 @@ impl EmbeddedCatalog {
         let inner = Arc::clone(&self.inner);
         self.blocking.run(move || work(&inner)).await
     }
+}
+
+/// Refuses an index whose keys mean something else; an empty one gets the present format.
+fn expect_known_format(index: &RocksIndex) -> Result<(), Error> {
+    let reading = Reading::new(index.view());
+    if reading.has_known_format()? {
+        return Ok(());
+    }
+    if reading.applied()? != Position::START || !reading.packs()?.is_empty() {
+        let why = "it was written by another version of Imprint".into();
+        return Err(Error::FileCorrupt { path: index.path().to_owned(), why });
+    }
+    let mut batch = Batch::default();
+    batch.put(&keys::format(), &keys::FORMAT.to_le_bytes());
+    index.write(batch)
 }
 
 impl Inner {
@@ -156,12 +182,17 @@ fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, Error> {
 
 #[async_trait]
 impl Catalog for EmbeddedCatalog {
-    async fn locate(&self, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
-        self.run(move |inner| inner.locate(&ids)).await
+    async fn locate(&self, kind: Purpose, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
+        self.run(move |inner| inner.locate(kind, &ids)).await
     }
 
-    async fn locate_and_hold(&self, upload: UploadId, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
-        self.run(move |inner| inner.locate_and_hold(upload, &ids)).await
+    async fn locate_and_hold(
+        &self,
+        upload: UploadId,
+        kind: Purpose,
+        ids: Vec<ObjectId>,
+    ) -> Result<Vec<Option<Location>>, Error> {
+        self.run(move |inner| inner.locate_and_hold(upload, kind, &ids)).await
     }
 
     async fn add_pack(

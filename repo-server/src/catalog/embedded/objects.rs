@@ -8,21 +8,27 @@ use super::{Inner, lock, reading::checked, uploads::not_open};
 use crate::{
     Error, UploadId,
     catalog::{Location, PackRecord, keys, rocks::Batch, values},
+    pack::Purpose,
 };
 
 impl Inner {
-    pub(super) fn locate(&self, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
-        let keys: Vec<_> = ids.iter().map(keys::object).collect();
+    pub(super) fn locate(&self, kind: Purpose, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
+        let keys: Vec<_> = ids.iter().map(|id| keys::object(kind, id)).collect();
         self.index.multi_get(&keys, checked(values::decode_location))
     }
 
     /// Looks and holds under the lock that condemning a pack takes: no pack goes in between.
-    pub(super) fn locate_and_hold(&self, upload: UploadId, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
+    pub(super) fn locate_and_hold(
+        &self,
+        upload: UploadId,
+        kind: Purpose,
+        ids: &[ObjectId],
+    ) -> Result<Vec<Option<Location>>, Error> {
         let _holds = lock(&self.holds)?;
         if self.read().open_upload(upload)?.is_none() {
             return Err(not_open(upload));
         }
-        let found = self.locate(ids)?;
+        let found = self.locate(kind, ids)?;
         let packs: BTreeSet<_> = found.iter().flatten().map(|location| location.pack).collect();
         let mut batch = Batch::default();
         packs.into_iter().for_each(|pack| batch.put(&keys::hold(upload, pack), &[]));
@@ -45,7 +51,7 @@ impl Inner {
         if reading.pack(pack.id)?.is_none() {
             batch.put(&keys::pack(pack.id), &values::encode_pack(pack));
             for (id, location) in objects {
-                batch.put(&keys::object(id), &values::encode_location(location));
+                batch.put(&keys::object(pack.purpose, id), &values::encode_location(location));
             }
         }
         // The pack is known even if its upload was closed meanwhile, but nobody would end such a hold.

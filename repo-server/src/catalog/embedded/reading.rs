@@ -23,6 +23,12 @@ impl<'a> Reading<'a> {
         Self { view }
     }
 
+    /// Whether the index was written with the keys of this version.
+    pub(super) fn has_known_format(&self) -> Result<bool, Error> {
+        let found = self.view.get(&keys::format(), |value| Ok(value == keys::FORMAT.to_le_bytes()))?;
+        Ok(found == Some(true))
+    }
+
     /// How far the index has read the journal.
     pub(super) fn applied(&self) -> Result<Position, Error> {
         let position = self.view.get(&keys::applied_position(), checked(values::decode_position))?;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Inner {
-    /// Takes the lock of decisions, so that the base is not removed between the look and the hold on it.
+    /// Takes the lock of decisions, so that the base is live at the moment at which the upload is noted.
     pub(super) fn open_upload(&self, upload: &UploadRecord) -> Result<UploadState, Error> {
         let _decisions = self.decisions()?;
         let reading = self.read();

@@ -23,6 +23,7 @@ macro_rules! every_law {
             adding_a_pack_twice_changes_nothing,
             the_newer_location_wins,
             packs_are_listed_in_order,
+            an_object_is_found_as_what_it_is,
             numbers_start_at_one_and_are_never_reused,
             commit_is_idempotent,
             commit_needs_an_open_upload,

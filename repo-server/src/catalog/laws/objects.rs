@@ -8,8 +8,8 @@ pub(crate) async fn what_was_added_is_located(catalog: &dyn Catalog) {
 
     let asked = vec![object(3), object(9), object(1), object(3)];
     let (first, last) = (Some(added[0].1), Some(added[2].1));
-    assert_eq!(catalog.locate(asked).await.unwrap(), [last, None, first, last]);
-    assert_eq!(catalog.locate(vec![]).await.unwrap(), []);
+    assert_eq!(catalog.locate(Purpose::Chunks, asked).await.unwrap(), [last, None, first, last]);
+    assert_eq!(catalog.locate(Purpose::Chunks, vec![]).await.unwrap(), []);
 }
 
 pub(crate) async fn holding_does_not_change_answers(catalog: &dyn Catalog) {
@@ -18,12 +18,12 @@ pub(crate) async fn holding_does_not_change_answers(catalog: &dyn Catalog) {
     catalog.add_pack(pack.clone(), objects(&pack, &[1, 2]), Some(upload_id(1))).await.unwrap();
 
     let asked = vec![object(1), object(7), object(2)];
-    let found = catalog.locate(asked.clone()).await.unwrap();
+    let found = catalog.locate(Purpose::Chunks, asked.clone()).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(catalog.locate_and_hold(upload_id(1), asked.clone()).await.unwrap(), found);
+        assert_eq!(catalog.locate_and_hold(upload_id(1), Purpose::Chunks, asked.clone()).await.unwrap(), found);
     }
-    assert_eq!(catalog.locate(asked).await.unwrap(), found);
-    let nothing = catalog.locate_and_hold(upload_id(1), vec![object(8)]).await.unwrap();
+    assert_eq!(catalog.locate(Purpose::Chunks, asked).await.unwrap(), found);
+    let nothing = catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(8)]).await.unwrap();
     assert_eq!(nothing, [None]);
 }
 
@@ -32,11 +32,11 @@ pub(crate) async fn only_open_uploads_hold(catalog: &dyn Catalog) {
     let added = objects(&pack, &[1]);
     // A pack that was sealed while its upload was closed is a pack all the same.
     catalog.add_pack(pack, added.clone(), Some(upload_id(1))).await.unwrap();
-    assert_eq!(catalog.locate(vec![object(1)]).await.unwrap(), [Some(added[0].1)]);
-    assert_eq!(reason(catalog.locate_and_hold(upload_id(1), vec![object(1)]).await), "BAD_REQUEST");
+    assert_eq!(catalog.locate(Purpose::Chunks, vec![object(1)]).await.unwrap(), [Some(added[0].1)]);
+    assert_eq!(reason(catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await), "BAD_REQUEST");
 
     push(catalog, 2, "a").await;
-    assert_eq!(reason(catalog.locate_and_hold(upload_id(2), vec![object(1)]).await), "BAD_REQUEST");
+    assert_eq!(reason(catalog.locate_and_hold(upload_id(2), Purpose::Chunks, vec![object(1)]).await), "BAD_REQUEST");
 }
 
 pub(crate) async fn adding_a_pack_twice_changes_nothing(catalog: &dyn Catalog) {
@@ -44,7 +44,7 @@ pub(crate) async fn adding_a_pack_twice_changes_nothing(catalog: &dyn Catalog) {
     for pack in [&old, &new, &old] {
         catalog.add_pack(pack.clone(), objects(pack, &[1]), None).await.unwrap();
     }
-    let found = catalog.locate(vec![object(1)]).await.unwrap();
+    let found = catalog.locate(Purpose::Chunks, vec![object(1)]).await.unwrap();
     assert_eq!(found[0].unwrap().pack, new.id, "the old pack, added again, must not take its objects back");
     assert_eq!(catalog.packs().await.unwrap().len(), 2);
     assert_eq!(catalog.totals().await.unwrap().chunks, 3);
@@ -55,7 +55,7 @@ pub(crate) async fn the_newer_location_wins(catalog: &dyn Catalog) {
     for pack in [&old, &new] {
         catalog.add_pack(pack.clone(), objects(pack, &[1, u64::from(pack.records)]), None).await.unwrap();
     }
-    let found = catalog.locate(vec![object(1), object(9), object(2)]).await.unwrap();
+    let found = catalog.locate(Purpose::Chunks, vec![object(1), object(9), object(2)]).await.unwrap();
     let packs: Vec<_> = found.iter().map(|location| location.unwrap().pack).collect();
     assert_eq!(packs, [new.id, old.id, new.id]);
 }
@@ -66,4 +66,19 @@ pub(crate) async fn packs_are_listed_in_order(catalog: &dyn Catalog) {
         catalog.add_pack(pack.clone(), vec![], None).await.unwrap();
     }
     assert_eq!(catalog.packs().await.unwrap(), [first, second]);
+}
+
+/// A tree that names a node as a chunk, or a chunk as a node, finds nothing.
+pub(crate) async fn an_object_is_found_as_what_it_is(catalog: &dyn Catalog) {
+    let (chunks, nodes) = (pack(1, Purpose::Chunks), pack(2, Purpose::Nodes));
+    let (chunk, node) = (objects(&chunks, &[1]), objects(&nodes, &[2]));
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.add_pack(chunks, chunk.clone(), None).await.unwrap();
+    catalog.add_pack(nodes, node.clone(), None).await.unwrap();
+
+    let asked = vec![object(1), object(2)];
+    for (kind, expected) in [(Purpose::Chunks, [Some(chunk[0].1), None]), (Purpose::Nodes, [None, Some(node[0].1)])] {
+        assert_eq!(catalog.locate(kind, asked.clone()).await.unwrap(), expected);
+        assert_eq!(catalog.locate_and_hold(upload_id(1), kind, asked.clone()).await.unwrap(), expected);
+    }
 }

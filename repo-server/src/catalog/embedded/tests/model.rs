@@ -83,7 +83,7 @@ async fn run(catalog: &dyn Catalog, op: &Op) -> String {
         }
         Op::Ask { seed, objects } => {
             let ids = objects.into_iter().map(object).collect();
-            text(catalog.locate_and_hold(upload_id(seed), ids).await)
+            text(catalog.locate_and_hold(upload_id(seed), Purpose::Chunks, ids).await)
         }
         Op::Reopen => String::new(),
     }
@@ -107,7 +107,7 @@ async fn everything(catalog: &dyn Catalog) -> String {
         decided(catalog).await,
         catalog.packs().await.unwrap(),
         catalog.totals().await.unwrap(),
-        catalog.locate(ids).await.unwrap()
+        catalog.locate(Purpose::Chunks, ids).await.unwrap()
     )
 }
 

@@ -32,14 +32,14 @@ async fn reopening_changes_nothing() {
     catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await.unwrap();
     catalog.add_pack(pack.clone(), objects(&pack, &[1, 2]), Some(upload_id(50))).await.unwrap();
     let asked = vec![object(1), object(2), object(3)];
-    let found = catalog.locate_and_hold(upload_id(50), asked.clone()).await.unwrap();
+    let found = catalog.locate_and_hold(upload_id(50), Purpose::Chunks, asked.clone()).await.unwrap();
     let before = (decided(&catalog).await, catalog.packs().await.unwrap(), catalog.totals().await.unwrap());
     drop(catalog);
 
     let catalog = open(dir.path());
     let after = (decided(&catalog).await, catalog.packs().await.unwrap(), catalog.totals().await.unwrap());
     assert_eq!(after, before);
-    assert_eq!(catalog.locate(asked).await.unwrap(), found);
+    assert_eq!(catalog.locate(Purpose::Chunks, asked).await.unwrap(), found);
     assert_eq!(catalog.inner.read().holds(upload_id(50)).unwrap(), [pack.id]);
     assert_eq!(catalog.commit(new_version(50, "a")).await.unwrap().number, 4);
     expect_still_known(&catalog).await;
@@ -58,7 +58,7 @@ async fn holds_end_with_their_upload() {
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
     for (seed, commits) in [(1, true), (2, false)] {
         catalog.open_upload(upload(seed, "a", None)).await.unwrap();
-        catalog.locate_and_hold(upload_id(seed), vec![object(1)]).await.unwrap();
+        catalog.locate_and_hold(upload_id(seed), Purpose::Chunks, vec![object(1)]).await.unwrap();
         assert_eq!(catalog.inner.read().holds(upload_id(seed)).unwrap(), [pack.id]);
         if commits {
             catalog.commit(new_version(seed, "a")).await.unwrap();
@@ -214,4 +214,19 @@ fn creating_over_a_repository_is_refused() {
     drop(create(dir.path()));
     let again = EmbeddedCatalog::create(dir.path(), REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES);
     assert!(matches!(again, Err(Error::NotEmpty(_))));
+}
+
+#[tokio::test]
+async fn an_index_of_another_format_is_refused_and_a_rebuild_derives_it_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    decide_things(&catalog).await;
+    let before = decided(&catalog).await;
+    let mut batch = Batch::default();
+    batch.delete(&keys::format());
+    catalog.inner.index.write(batch).unwrap();
+    drop(catalog);
+
+    assert!(matches!(try_open(dir.path()), Err(Error::FileCorrupt { .. })));
+    assert_eq!(decided(&rebuild(dir.path())).await, before);
 }
