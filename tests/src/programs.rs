@@ -4,10 +4,11 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -181,7 +182,8 @@ impl std::fmt::Display for Ended {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    output: Option<[JoinHandle<String>; 2]>,
+    stdout: Output,
+    stderr: Output,
 }
 
 impl Running {
@@ -189,12 +191,18 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, output: Some([collect(stdout), collect(stderr)]) }
+        Self { child, stdout: Output::collect(stdout), stderr: Output::collect(stderr) }
     }
 
     /// Its standard input, if that is a pipe; dropping it ends the input.
     pub fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().unwrap()
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
     }
 
     /// Its process id.
@@ -219,8 +227,7 @@ impl Running {
     pub fn finish(mut self) -> Ended {
         wait_until("the program ends", || self.has_ended());
         let status = self.child.wait().unwrap();
-        let [stdout, stderr] = self.output.take().unwrap().map(|reader| reader.join().unwrap());
-        Ended { status, stdout, stderr }
+        Ended { status, stdout: self.stdout.all(), stderr: self.stderr.all() }
     }
 
     /// Kills it as a power cut would.
@@ -238,13 +245,35 @@ impl Drop for Running {
     }
 }
 
-fn collect(pipe: impl std::io::Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let mut pipe = BufReader::new(pipe);
-        while pipe.read_until(b'\n', &mut text).is_ok_and(|count| count > 0) {}
-        String::from_utf8_lossy(&text).into_owned()
-    })
+/// What a program writes, taken as it comes so that the program never waits for a reader.
+#[derive(Debug)]
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn collect(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                collected.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// Everything, once the program has ended.
+    fn all(&mut self) -> String {
+        self.reader.take().unwrap().join().unwrap();
+        self.text()
+    }
 }
 
 /// Looks until something is so; fails after the deadline. The pause only leaves the processor to those waited for.

@@ -132,7 +132,8 @@ fn a_server_that_is_killed_while_it_takes_a_push_loses_nothing() {
     server.kill();
     let ended = push.running.finish();
     assert_eq!(ended.code(), 7, "{ended}");
-    assert!(ended.stderr.starts_with("imprint: "), "{ended}");
+    assert!(ended.stderr.starts_with("imprint: the connection to the repository broke: "), "{ended}");
+    assert!(ended.stderr.contains("hint: check that imprint-server runs, and repeat the command"), "{ended}");
     let unreachable = home.run(["versions", "lab/pc"]);
     assert_eq!(unreachable.code(), 7, "{unreachable}");
     assert!(unreachable.stderr.contains("cannot reach http://127.0.0.1:"), "{unreachable}");
@@ -309,7 +310,7 @@ fn a_server_that_is_killed_while_it_serves_a_restore_ends_it_with_an_error() {
                 continue;
             }
             assert_eq!(ended.code(), 7, "{ended}");
-            assert!(ended.stderr.starts_with("imprint: "), "{ended}");
+            assert!(ended.stderr.starts_with("imprint: the connection to the repository broke: "), "{ended}");
             let server = Server::start(&embedded.repository());
             home.use_repository(server.url());
             assert_incomplete_then_complete(&home, &target);

@@ -13,7 +13,7 @@ use imprint_tests::{
     devices::{LoopDevice, Mounted},
     disks::{assert_clean, disks},
     files::{self, MIB, assert_same, copy_sparse, length, packs},
-    programs::{Home, Running, feed},
+    programs::{Home, Running, feed, wait_until},
     random::Random,
     server::Server,
 };
@@ -53,16 +53,13 @@ fn numbers_are_normalised() {
     assert_eq!(normalised(&text, &home), "lab/pc@N -> ~/x.raw  N GiB in N chunks, N of N in N s.");
 }
 
-fn path(path: &Path) -> &OsStr {
-    path.as_os_str()
-}
-
-fn arg(text: &str) -> &OsStr {
-    text.as_ref()
+/// An argument, whether it is text or a path.
+fn arg<T: AsRef<OsStr> + ?Sized>(argument: &T) -> &OsStr {
+    argument.as_ref()
 }
 
 fn push(home: &Home, disk: &Path, image: &str) {
-    home.ok([arg("push"), path(disk), arg(image)]);
+    home.ok([arg("push"), arg(disk), arg(image)]);
 }
 
 /// The commands that the help lists.
@@ -85,7 +82,8 @@ fn every_command(home: &Home) -> BTreeSet<String> {
     let target = home.place("target.raw");
 
     let label = ["--label", "os=debian", "-m", "the first"].map(arg);
-    let pushed = result(&[&[arg("push"), path(&disks.v1), arg("lab/pc"), arg("--tag"), arg("stable")][..], &label].concat());
+    let pushed =
+        result(&[&[arg("push"), arg(&disks.v1), arg("lab/pc"), arg("--tag"), arg("stable")][..], &label].concat());
     let version = &pushed["version"];
     assert_eq!((&version["ref"], &version["number"]), (&"lab/pc@1".into(), &1.into()));
     assert_eq!((&version["tags"], &version["message"]), (&serde_json::json!(["stable"]), &"the first".into()));
@@ -94,25 +92,25 @@ fn every_command(home: &Home) -> BTreeSet<String> {
     assert!(version["who"].as_str().unwrap().starts_with("anna@"), "{version}");
     assert_eq!(pushed["new_chunks"], version["new_chunks"]);
 
-    let pushed = result(&[arg("push"), path(&disks.v2), arg("lab/pc")]);
+    let pushed = result(&[arg("push"), arg(&disks.v2), arg("lab/pc")]);
     assert_eq!((&pushed["version"]["number"], &pushed["compared_with"]), (&2.into(), &1.into()));
     let (new, data) = (pushed["new_bytes"].as_u64().unwrap(), pushed["data_bytes"].as_u64().unwrap());
     assert!(new > 0 && new < data / 2, "{pushed}");
 
-    let restored = result(&[arg("restore"), arg("lab/pc:stable"), path(&target)]);
+    let restored = result(&[arg("restore"), arg("lab/pc:stable"), arg(&target)]);
     assert_same(&target, &disks.v1);
     assert_eq!((&restored["version"]["number"], &restored["image_bytes"]), (&1.into(), &size.into()));
     assert_eq!(restored["target"], target.to_str().unwrap());
 
-    let verified = result(&[arg("verify"), path(&target)]);
+    let verified = result(&[arg("verify"), arg(&target)]);
     assert_eq!((&verified["equal"], &verified["version"]["number"]), (&true.into(), &1.into()));
     let verified = result(&[arg("verify"), arg("lab/pc@2")]);
     assert_eq!(verified["data_bytes"], data);
 
-    let updated = result(&[arg("update"), path(&target), arg("lab/pc")]);
+    let updated = result(&[arg("update"), arg(&target), arg("lab/pc")]);
     assert_eq!(updated["version"]["number"], 2);
     assert_same(&target, &disks.v2);
-    let rolled = result(&[arg("rollback"), path(&target)]);
+    let rolled = result(&[arg("rollback"), arg(&target)]);
     assert_eq!(rolled["version"]["number"], 1);
     assert_same(&target, &disks.v1);
 
@@ -170,18 +168,19 @@ fn results_read_well() {
     let target = home.place("target.raw");
     let said = |arguments: &[&OsStr]| normalised(&home.ok(arguments).stdout, &home);
     assert_eq!(
-        said(&[arg("push"), path(&disks().v1), arg("lab/pc"), arg("--tag"), arg("stable"), arg("-m"), arg("first")]),
+        said(&[arg("push"), arg(&disks().v1), arg("lab/pc"), arg("--tag"), arg("stable"), arg("-m"), arg("first")]),
         "lab/pc@N  N B, N B data; N B new in N chunks, sent N B in N s\n"
     );
     assert_eq!(
-        said(&[arg("push"), path(&disks().v1), arg("lab/pc")]),
+        said(&[arg("push"), arg(&disks().v1), arg("lab/pc")]),
         "lab/pc@N  N B, N B data; nothing new in N s (compared with @N)\n"
     );
-    let restored = said(&[arg("restore"), arg("lab/pc:stable"), path(&target)]);
-    assert!(restored.starts_with("lab/pc@N -> ~/target.raw  N B; kept N B, "), "{restored}");
-    assert!(restored.contains("fetched N B in N chunks in N s\n"), "{restored}");
-    assert_eq!(said(&[arg("verify"), path(&target)]), "~/target.raw holds lab/pc@N  N B, verified in N s\n");
-    assert_eq!(said(&[arg("verify"), arg("lab/pc")]), "lab/pc@N is whole  N B, N B data in N chunks, verified in N s\n");
+    assert_eq!(
+        said(&[arg("restore"), arg("lab/pc:stable"), arg(&target)]),
+        "lab/pc@N -> ~/target.raw  N B; kept N B, copied N B, wrote N B, zeroed N B; fetched N B in N chunks, N s\n"
+    );
+    assert_eq!(said(&[arg("verify"), arg(&target)]), "~/target.raw holds lab/pc@N: N B, read in N s\n");
+    assert_eq!(said(&[arg("verify"), arg("lab/pc")]), "lab/pc@N is whole: N B, N B data in N chunks, read in N s\n");
     assert_eq!(said(&["tag", "lab/pc@2", "new"].map(arg)), "lab/pc:new is lab/pc@N\n");
     assert_eq!(said(&["tag", "lab/pc", "new", "--delete"].map(arg)), "lab/pc:new is deleted\n");
     assert_eq!(said(&["remove", "lab/pc@2"].map(arg)), "lab/pc@N is removed\n");
@@ -194,7 +193,7 @@ fn results_read_well() {
     assert!(stats.contains(&"stored N B in N packs".into()), "{stats:?}");
 
     files::flip(&target, MIB + 5000);
-    let ended = home.run([arg("verify"), path(&target), arg("--against"), arg("lab/pc@1")]);
+    let ended = home.run([arg("verify"), arg(&target), arg("--against"), arg("lab/pc@1")]);
     assert_eq!(ended.code(), 8);
     let differs = normalised(&ended.stdout, &home);
     assert!(differs.starts_with("~/target.raw differs from lab/pc@N in N B of N B\n  N B from byte N\n"), "{differs}");
@@ -205,11 +204,11 @@ fn results_read_well() {
 #[test]
 fn quiet_says_nothing_but_results_and_errors() {
     let home = Home::new();
-    let ended = home.ok([arg("push"), path(&disks().v1), arg("lab/pc"), arg("--quiet")]);
+    let ended = home.ok([arg("push"), arg(&disks().v1), arg("lab/pc"), arg("--quiet")]);
     assert_eq!((ended.stdout.lines().count(), ended.stderr.as_str()), (1, ""));
     let ended = home.run(["show", "lab/pc@9", "-q"]);
     assert_eq!((ended.stdout.as_str(), ended.stderr.lines().count()), ("", 2), "{ended}");
-    let ended = home.ok([arg("push"), path(&disks().v2), arg("lab/pc"), arg("--quiet"), arg("--json")]);
+    let ended = home.ok([arg("push"), arg(&disks().v2), arg("lab/pc"), arg("--quiet"), arg("--json")]);
     assert_eq!(ended.events().len(), 1, "{ended}");
 }
 
@@ -302,7 +301,7 @@ fn tags_and_removals_keep_their_rules() {
     home.ok(["remove", "lab/pc@3"]);
     fails(&home, &["remove", "lab/pc@3"].map(arg), 3, "VERSION_NOT_FOUND", "lab/pc has no version 3");
     assert_eq!(number("lab/pc"), 2);
-    assert_eq!(home.result([arg("push"), path(&disks().v1), arg("lab/pc")])["version"]["number"], 4);
+    assert_eq!(home.result([arg("push"), arg(&disks().v1), arg("lab/pc")])["version"]["number"], 4);
     home.ok(["tag", "lab/pc", "stable", "--delete"]);
     for number in ["lab/pc@2", "lab/pc@4"] {
         home.ok(["remove", number]);
@@ -312,7 +311,7 @@ fn tags_and_removals_keep_their_rules() {
     assert_eq!((&images[0]["versions"], &images[0]["newest"]), (&0.into(), &Value::Null));
     assert_eq!(home.ok(["versions", "lab/pc"]).stdout, "");
     fails(&home, &["show", "lab/pc"].map(arg), 3, "VERSION_NOT_FOUND", "lab/pc has no version latest");
-    assert_eq!(home.result([arg("push"), path(&disks().v2), arg("lab/pc")])["version"]["number"], 5);
+    assert_eq!(home.result([arg("push"), arg(&disks().v2), arg("lab/pc")])["version"]["number"], 5);
 }
 
 #[test]
@@ -320,7 +319,7 @@ fn a_directory_that_is_served_says_how_to_reach_it() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let home = Home::with_repository(data.path().to_str().unwrap());
-    for arguments in [&[arg("images")][..], &[arg("push"), path(&disks().v1), arg("lab/pc")]] {
+    for arguments in [&[arg("images")][..], &[arg("push"), arg(&disks().v1), arg("lab/pc")]] {
         fails(&home, arguments, 7, "LOCKED", "is in use by imprint-server");
         let ended = home.run(arguments);
         let url = ended.stderr.split_once("hint: reach it with `--repo ").unwrap().1.split_once('`').unwrap().0;
@@ -341,7 +340,7 @@ fn a_repository_that_a_client_uses_says_so() {
     let mut pushing = Running::start(command.stdin(Stdio::piped()));
     let mut pipe = pushing.stdin();
     assert!(feed(&mut pipe, &Random::new(61).bytes(2_000_000)));
-    imprint_tests::programs::wait_until("the push has begun", || home.repository().join("superblock").exists());
+    wait_until("the push has begun", || home.repository().join("superblock").exists());
     fails(&home, &[arg("images")], 7, "LOCKED", &format!("is in use by imprint (process {})", pushing.id()));
     drop(pipe);
     assert_eq!(pushing.finish().code(), 0);
@@ -355,7 +354,7 @@ fn a_server_that_is_not_there_is_an_error_with_its_address() {
     let home = Home::with_repository(&format!("http://127.0.0.1:{port}"));
     let said = format!("cannot reach http://127.0.0.1:{port}");
     fails(&home, &[arg("images")], 7, "UNREACHABLE", &said);
-    fails(&home, &[arg("push"), path(&disks().v1), arg("lab/pc")], 7, "UNREACHABLE", &said);
+    fails(&home, &[arg("push"), arg(&disks().v1), arg("lab/pc")], 7, "UNREACHABLE", &said);
 }
 
 #[test]
@@ -376,7 +375,7 @@ fn a_directory_with_something_else_does_not_become_a_repository() {
     let home = Home::new();
     fs::create_dir(home.repository()).unwrap();
     fs::write(home.repository().join("thesis.txt"), "precious").unwrap();
-    fails(&home, &[arg("push"), path(&disks().v1), arg("lab/pc")], 5, "NOT_EMPTY", "is neither empty nor a repository");
+    fails(&home, &[arg("push"), arg(&disks().v1), arg("lab/pc")], 5, "NOT_EMPTY", "is neither empty nor a repository");
     assert_eq!(fs::read_dir(home.repository()).unwrap().count(), 1);
     fails(&home, &[arg("images")], 3, "NO_REPOSITORY", "is not a repository");
 }
@@ -384,15 +383,12 @@ fn a_directory_with_something_else_does_not_become_a_repository() {
 #[test]
 fn sources_that_are_no_disks_are_refused() {
     let home = Home::new();
-    let push = |source: &OsStr| vec![arg("push").to_owned(), source.to_owned(), arg("lab/pc").to_owned()];
     for (source, said) in [
         (home.place(""), "is a directory, not a disk image"),
         (home.place("missing.raw"), "does not exist"),
         ("/dev/null".into(), "not a file or block device"),
     ] {
-        let arguments = push(path(&source));
-        let arguments: Vec<_> = arguments.iter().map(AsRef::as_ref).collect();
-        fails(&home, &arguments, 5, "SOURCE", said);
+        fails(&home, &[arg("push"), arg(&source), arg("lab/pc")], 5, "SOURCE", said);
         assert!(!home.repository().exists(), "a refused source created a repository");
     }
 }
@@ -424,7 +420,7 @@ fn targets_that_are_no_disks_are_refused_and_stay_as_they_are() {
         (protected.clone(), "is read-only"),
     ] {
         let existed = target.exists();
-        fails(&home, &[arg("restore"), arg("lab/pc"), path(&target)], 5, "TARGET", said);
+        fails(&home, &[arg("restore"), arg("lab/pc"), arg(&target)], 5, "TARGET", said);
         assert_eq!(target.exists(), existed, "{}", target.display());
     }
     assert!(before == (fs::read(repository.join("superblock")).unwrap(), fs::read(&pack).unwrap()));
@@ -442,7 +438,7 @@ fn devices_that_are_too_small_or_in_use_are_refused_and_stay_as_they_are() {
     fs::copy(&small, &copy).unwrap();
     let Some(device) = LoopDevice::over(&small) else { return };
     let said = "bytes too small for the image\n  hint: use a device of at least";
-    fails(&home, &[arg("restore"), arg("lab/pc"), path(device.node())], 5, "TARGET", said);
+    fails(&home, &[arg("restore"), arg("lab/pc"), arg(device.node())], 5, "TARGET", said);
     drop(device);
     assert_same(&small, &copy);
 
@@ -454,20 +450,20 @@ fn devices_that_are_too_small_or_in_use_are_refused_and_stay_as_they_are() {
     for options in ["rw", "ro"] {
         let mounted = Mounted::new(device.node(), options);
         let said = format!("is in use: it is mounted at {}", mounted.path().display());
-        let restore = home.run([arg("restore"), arg("lab/pc"), path(device.node())]);
+        let restore = home.run([arg("restore"), arg("lab/pc"), arg(device.node())]);
         assert_eq!(restore.code(), 5, "{said}: {restore}");
         assert!(restore.stderr.contains("is in use") && restore.stderr.contains(mounted.path().to_str().unwrap()));
         // The file behind the device is as much in use.
-        let restore = home.run([arg("restore"), arg("lab/pc"), path(&large)]);
+        let restore = home.run([arg("restore"), arg("lab/pc"), arg(&large)]);
         assert_eq!(restore.code(), 5, "{restore}");
 
-        let pushed = home.run([arg("push"), path(device.node()), arg("lab/mounted")]);
+        let pushed = home.run([arg("push"), arg(device.node()), arg("lab/mounted")]);
         match options {
             "rw" => {
                 assert_eq!(pushed.code(), 5, "{pushed}");
                 assert!(pushed.stderr.contains("may change while it is read"), "{pushed}");
                 assert!(pushed.stderr.contains("remount,ro"), "{pushed}");
-                let pushed = home.run([arg("push"), path(&large), arg("lab/mounted")]);
+                let pushed = home.run([arg("push"), arg(&large), arg("lab/mounted")]);
                 assert_eq!(pushed.code(), 5, "the file behind a mounted device: {pushed}");
             }
             _ => assert_eq!(pushed.code(), 0, "{pushed}"),
@@ -484,9 +480,9 @@ fn a_device_is_pushed_and_restored_by_the_command_line() {
     copy_sparse(&disks().v1, &source);
     fs::write(&target, Random::new(63).bytes((length(&source) + MIB) as usize)).unwrap();
     let (Some(from), Some(to)) = (LoopDevice::read_only(&source), LoopDevice::over(&target)) else { return };
-    home.ok([arg("push"), path(from.node()), arg("lab/pc")]);
-    home.ok([arg("restore"), arg("lab/pc"), path(to.node())]);
-    assert!(home.ok([arg("verify"), path(to.node())]).stdout.contains("holds lab/pc@1"));
+    home.ok([arg("push"), arg(from.node()), arg("lab/pc")]);
+    home.ok([arg("restore"), arg("lab/pc"), arg(to.node())]);
+    assert!(home.ok([arg("verify"), arg(to.node())]).stdout.contains("holds lab/pc@1"));
     drop(to);
     File::options().write(true).open(&target).unwrap().set_len(length(&source)).unwrap();
     assert_same(&target, &source);
@@ -496,7 +492,7 @@ fn a_device_is_pushed_and_restored_by_the_command_line() {
 #[test]
 fn standard_input_is_a_source_like_any_other() {
     let home = Home::new();
-    let from_file = home.result([arg("push"), path(&disks().v1), arg("lab/file")]);
+    let from_file = home.result([arg("push"), arg(&disks().v1), arg("lab/file")]);
     let mut command = home.command(["push", "-", "lab/pipe", "--json"]);
     let ended = Running::start(command.stdin(File::open(&disks().v1).unwrap())).finish();
     assert_eq!(ended.code(), 0, "{ended}");
@@ -511,13 +507,9 @@ fn progress_is_told_to_programs() {
     let mut command = home.command(["push", "-", "lab/pc", "--json"]);
     let mut pushing = Running::start(command.stdin(Stdio::piped()));
     let mut pipe = pushing.stdin();
-    let begin = std::time::Instant::now();
-    let block = Random::new(64).bytes(MIB as usize);
-    // Events come every second: feed it for longer than two of them.
-    while begin.elapsed() < std::time::Duration::from_millis(2500) {
-        assert!(feed(&mut pipe, &block));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    assert!(feed(&mut pipe, &Random::new(64).bytes(MIB as usize)));
+    // They come every second, whatever the source does.
+    wait_until("two events", || pushing.stdout().matches("\"progress\"").count() >= 2);
     drop(pipe);
     let ended = pushing.finish();
     let events = ended.events();
@@ -544,7 +536,7 @@ fn what_cannot_be_remembered_has_exit_code_1() {
     push(&home, &disks().v1, "lab/pc");
     fs::write(home.place("state"), "not a directory").unwrap();
     let target = home.place("target.raw");
-    let ended = home.run([arg("restore"), arg("lab/pc"), path(&target)]);
+    let ended = home.run([arg("restore"), arg("lab/pc"), arg(&target)]);
     assert_eq!(ended.code(), 1, "{ended}");
     assert!(ended.stderr.contains("because: "), "{ended}");
 }
@@ -557,9 +549,9 @@ fn a_full_disk_has_exit_code_6_and_the_repository_goes_on() {
     // About as much as is left later, so that the first fits and the second does not.
     let small = files::write(&home.place(""), "small.raw", &Random::new(65).bytes(20 * MIB as usize));
     push(&home, &small, "lab/small");
-    fails(&home, &[arg("push"), path(&disks().noise), arg("lab/pc")], 6, "DISK_FULL", "disk is full");
+    fails(&home, &[arg("push"), arg(&disks().noise), arg("lab/pc")], 6, "DISK_FULL", "disk is full");
     let target = home.place("target.raw");
-    home.ok([arg("restore"), arg("lab/small"), path(&target)]);
+    home.ok([arg("restore"), arg("lab/small"), arg(&target)]);
     assert_same(&target, &small);
     home.ok(["verify", "lab/small"]);
     assert_eq!(home.ok(["images", "--json"]).events().len(), 1);
@@ -567,7 +559,7 @@ fn a_full_disk_has_exit_code_6_and_the_repository_goes_on() {
     // Through a server, which does not stop accepting writes for it.
     let server = Server::start(&repository);
     let through = Home::with_repository(server.url());
-    let ended = through.run([arg("push"), path(&disks().noise), arg("lab/pc")]);
+    let ended = through.run([arg("push"), arg(&disks().noise), arg("lab/pc")]);
     assert_eq!(ended.code(), 6, "{ended}");
     through.ok(["tag", "lab/small@1", "kept"]);
     through.ok(["verify", "lab/small:kept"]);
@@ -587,7 +579,7 @@ fn clients_push_and_restore_at_the_same_time() {
                 let (disk, image) = (if n % 2 == 0 { &disks().v2 } else { &disks().v1 }, format!("lab/pc{}", n / 2));
                 push(&home, disk, &image);
                 let target = home.place("target.raw");
-                home.ok([arg("restore"), arg("lab/base"), path(&target)]);
+                home.ok([arg("restore"), arg("lab/base"), arg(&target)]);
                 assert_same(&target, &disks().v1);
             })
         })

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -26,17 +26,20 @@ use imprint_tests::{
 /// How often a change may come too late, because the push was over before.
 const ATTEMPTS: usize = 20;
 
+fn writable_noise(path: &Path) {
+    io::copy(&mut File::open(&disks().noise).unwrap(), &mut File::create(path).unwrap()).unwrap();
+}
+
 /// A client of a new repository, and a source of its own that takes a while to push.
 async fn with_source() -> (Client, PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let client = Client::embedded(&directory.path().join("repository")).await;
     let source = directory.path().join("source.raw");
-    fs::copy(&disks().noise, &source).unwrap();
-    fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    writable_noise(&source);
     (client, source, directory)
 }
 
-/// Pushes `path` and changes it in the middle; the outcome, if the change came in time.
+/// Pushes `path` and changes it in the middle; the outcome, unless the push had come to its end before.
 async fn push_while(
     client: &Client,
     path: &Path,
@@ -56,13 +59,15 @@ async fn push_while(
     let (source, image) = (Source::open(path).unwrap(), name("lab/pc"));
     let outcome = imprint_client::push(&client.repository, source, &image, PushOptions::default(), progress).await;
     is_over.store(true, SeqCst);
-    changing.join().unwrap().then_some(outcome)
+    let came_in_time = changing.join().unwrap();
+    (came_in_time || outcome.is_err()).then_some(outcome)
 }
 
 /// What pushes an image that is changed like this ends with.
 async fn failure(change: impl Fn(&Path) + Send + Clone + 'static) -> Error {
     let (client, source, _directory) = with_source().await;
     for attempt in 1..=ATTEMPTS {
+        writable_noise(&source);
         let (path, change) = (source.clone(), change.clone());
         let Some(outcome) = push_while(&client, &source, move || change(&path)).await else {
             println!("attempt {attempt} came too late");
@@ -159,10 +164,10 @@ async fn a_source_that_only_seems_busy_is_pushed() {
 async fn a_stream_that_breaks_off_with_an_error_is_no_version() {
     struct Broken(u64);
     impl Read for Broken {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             match self.0.checked_sub(buffer.len() as u64) {
                 Some(left) => self.0 = left,
-                None => return Err(std::io::Error::other("the pipe broke")),
+                None => return Err(io::Error::other("the pipe broke")),
             }
             Random::new(self.0).fill(buffer);
             Ok(buffer.len())
@@ -182,9 +187,9 @@ async fn a_stream_that_breaks_off_with_an_error_is_no_version() {
 async fn a_stream_may_come_in_small_pieces() {
     struct Dribble(File, Random);
     impl Read for Dribble {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             if self.1.below(10) == 0 {
-                return Err(std::io::ErrorKind::Interrupted.into());
+                return Err(io::ErrorKind::Interrupted.into());
             }
             let length = (1 + self.1.below(70_000) as usize).min(buffer.len());
             self.0.read(&mut buffer[..length])
@@ -203,8 +208,7 @@ async fn a_stream_may_come_in_small_pieces() {
 fn a_changed_source_has_an_exit_code_and_leaves_no_repository_behind_that_lies() {
     let home = Home::new();
     let source = home.place("source.raw");
-    fs::copy(&disks().noise, &source).unwrap();
-    fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    writable_noise(&source);
     for _ in 0..ATTEMPTS {
         let mut command = home.command([Path::new("push"), &source, Path::new("lab/pc")]);
         let mut pushing = Running::start(&mut command);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, Profile, TagName};
+use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, Profile, TagName, VersionId};
 
 use crate::{
     Error,
@@ -141,6 +141,26 @@ impl Upload {
     pub async fn commit(&mut self, request: CommitRequest) -> Result<UploadOutcome, Error> {
         let content = ContentRecord::decode(&request.content_record).map_err(Error::BadMessage)?;
         self.check_record(&content)?;
+        let id = content.id();
+        match self.check_and_commit(content, request).await {
+            Err(error) => self.committed_meanwhile(id).await.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// Another stream of the same upload may have committed the same: then that is the answer, as for a repetition.
+    async fn committed_meanwhile(&mut self, id: VersionId) -> Option<UploadOutcome> {
+        match self.store.catalog.open_upload(self.record.clone()).await {
+            Ok(UploadState::Committed(version)) if version.id == id => Some(UploadOutcome::Committed(version)),
+            _ => None,
+        }
+    }
+
+    async fn check_and_commit(
+        &mut self,
+        content: ContentRecord,
+        request: CommitRequest,
+    ) -> Result<UploadOutcome, Error> {
         self.seal().await?;
         let base = self.base.as_ref().filter(|_| self.base_vouches).map(|base| base.content.root);
         let check = ClosureCheck::new(&self.store.nodes, &*self.store.catalog, self.record.id, base).await;
