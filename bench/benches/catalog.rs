@@ -60,10 +60,10 @@ fn catalog(criterion: &mut Criterion) {
         let known: Vec<ObjectId> = (0..ASK as u32).map(|n| id(n * 997 % (PACKS * PACK_CHUNKS))).collect();
         let unknown: Vec<ObjectId> = (0..ASK as u32).map(|n| id(u32::MAX - n)).collect();
         group.bench_function("locate known", |b| {
-            b.iter(|| runtime.block_on(engine.locate(Purpose::Chunks, known.clone())).is_ok())
+            b.iter(|| runtime.block_on(engine.locate(Purpose::Chunks, known.clone())).is_ok());
         });
         group.bench_function("locate unknown", |b| {
-            b.iter(|| runtime.block_on(engine.locate(Purpose::Chunks, unknown.clone())).is_ok())
+            b.iter(|| runtime.block_on(engine.locate(Purpose::Chunks, unknown.clone())).is_ok());
         });
         group.finish();
     }

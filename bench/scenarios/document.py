@@ -47,22 +47,21 @@ def page(results: Results) -> str:
 
 Written by `{results.command}` on {machine["date"]}: {machine["cores"]} cores of an {machine["processor"]}, \
 {machine["memory"]} of memory, Linux {machine["kernel"]}, {machine["filesystem"]}. Medians of {runs} runs.
-{", ".join(results.versions.values())}.
+{", ".join(dict.fromkeys(results.versions.values()))}.
 
 {table.markdown(["disk", "size, MiB", "data, MiB"], _disks(results))}
 
 v1 is Debian as it was released, v2 the same machine after the security upgrade, v3 after installing a desktop-sized
 set of applications, v4 after removals and a few additions; `other` is a second machine with v3's software, built from
-scratch. `large` is v1 and v2 in turn, four
-times each, with a page changed in every 4 MiB. Debian changes: figures are comparable within
-one page only, ratios beyond.
+scratch. `large` is v1 and v2 in turn, four times each, with a page changed in every 4 MiB. Debian changes: seconds and
+bytes can be compared within one page only.
 
 How it is measured: each tool has a new repository in each run; all tools do one row after the other, in an order that
-rotates with the run. What is read is in the page cache, and a command ends when the filesystem is synced. What was
-restored or updated is compared with the disk. Backup tools are told to read a file that has not changed, because a
-device has no times to believe. restic {"0.14 " if "0.14" in results.versions.get("restic", "") else ""}writes zeros \
-when it restores; borg and casync make holes or leave them. bita has no store: its
-archives are not compressed, which is the fastest to update from, and making them is not counted.
+rotates with the run. What is read is in the page cache, except for `large`, and a command ends when the filesystem is
+synced. What was restored or updated is compared with the disk, byte for byte. Backup tools are told to read a file that
+has not changed, because a device has no times to believe. restic as shipped by Debian 12 writes the zeros, too, when it
+restores; the others leave holes. casync updates by making a new file, with the old one as its seed. bita has no store:
+its archives are not compressed, which is the fastest to update from, and making them is not counted.
 
 {tables(results)}
 """

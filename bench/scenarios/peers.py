@@ -89,9 +89,6 @@ class Casync(Peer):
     program = "casync"
     package = "apt-get install casync"
 
-    def version(self) -> str:
-        return self.run(self.executable, "--version").splitlines()[0]
-
     def create(self) -> None:
         super().create()
         self.repository.mkdir()
@@ -103,7 +100,7 @@ class Casync(Peer):
         return self.command("extract", f"--store={self._store}", self._index(disk.stem), target, sync=target.parent)
 
     def update(self, disk: Path, target: Path) -> Command:
-        # A file that is its own seed fails with "Stale file handle": it makes a new one, which takes the old one's place.
+        # A file that is its own seed fails ("Stale file handle"): a new one is made and takes its place.
         new = target.with_suffix(".new")
         extract = [
             self.executable,

@@ -26,10 +26,12 @@ from disks import SERIES, DiskError, Disks
 from measure import CommandError
 from peer import MissingError, Peer
 from peers import PEERS
-from scenario import LARGE_ROWS, ROWS, Contestant, Row, Sample, WrongError, with_needs
+from scenario import LARGE_ROWS, ROWS, Contestant, Row, Sample, WrongError, in_turns, with_needs
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = ("imprint", "imprint-server", "plain_fastcdc")
+# Repositories of all tools, and a target.
+FREE_BYTES = 32 << 30
 LARGE_TOOLS = ("imprint", "imprint server")
 
 
@@ -85,11 +87,11 @@ class Runner:
         self.disks.make_series()
         if large_rows:
             self.disks.make_large()
+        _check_space(self.work)
         load_before = facts.load()
         for run in range(self.arguments.runs):
             self._run_once(run, rows, self.peers)
-        if large_rows:
-            self._run_once(0, large_rows, [peer for peer in self.peers if peer.name in LARGE_TOOLS])
+        self._run_once(0, large_rows, [peer for peer in self.peers if peer.name in LARGE_TOOLS])
         return document.Results(
             command=f"bench/scenarios/run.py {shlex.join(sys.argv[1:])}".strip(),
             machine=facts.machine(self.work),
@@ -101,6 +103,8 @@ class Runner:
         )
 
     def _run_once(self, run: int, rows: list[Row], peers: list[type[Peer]]) -> None:
+        if not rows or not peers:
+            return
         with ExitStack() as undo:
             contestants = []
             for number, peer in enumerate(peers):
@@ -108,9 +112,12 @@ class Runner:
                 contestant.peer.create()
                 undo.callback(contestant.clear)
                 contestants.append(contestant)
-            for row in rows:
-                for turn in range(len(contestants)):
-                    self._measure(row, contestants[(turn + run) % len(contestants)])
+            first = run % len(contestants)
+            for turn in in_turns(rows):
+                for contestant in contestants[first:] + contestants[:first]:
+                    for row in turn:
+                        self._measure(row, contestant)
+                    contestant.remove_target()
 
     def _measure(self, row: Row, contestant: Contestant) -> None:
         sample = contestant.measure(row)
@@ -146,6 +153,11 @@ def _installed(names: Sequence[str], work: Path) -> list[type[Peer]]:
     if missing:
         raise MissingError("\n".join(missing))
     return installed
+
+
+def _check_space(work: Path) -> None:
+    if shutil.disk_usage(work).free < FREE_BYTES:
+        raise DiskError(f"{work.parent} needs {FREE_BYTES >> 30} GiB of free space")
 
 
 def _use_programs(programs: Path, tools: Path, work: Path) -> None:

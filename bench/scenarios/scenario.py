@@ -1,7 +1,8 @@
 """The rows of the bench, and how one of them is measured with one tool.
 
 A row stands on others: a next version needs the versions before it in the repository. Within a run all tools do one
-row after the other, so that what disturbs the machine meets them alike.
+row after the other, so that what disturbs the machine meets them alike. What is done to one target is done by one tool
+before the next has its turn, so that there is never more than one target on the disk.
 """
 
 from __future__ import annotations
@@ -75,6 +76,17 @@ class Sample:
     report: dict[str, int]
 
 
+def in_turns(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows, those together that a tool does in one turn."""
+    turns: list[list[Row]] = []
+    for row in rows:
+        if row.action == "rollback":
+            turns[-1].append(row)
+        else:
+            turns.append([row])
+    return turns
+
+
 class WrongError(Exception):
     """A tool did not give back what it was given."""
 
@@ -96,6 +108,10 @@ class Contestant:
         if row.action == "restore":
             return self._measure_restore(row, disk)
         return self._measure_change(row, disk)
+
+    def remove_target(self) -> None:
+        """Removes what updates left."""
+        self.target.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Ends what the tool runs, and removes all it has."""

@@ -14,6 +14,7 @@ MIB = 1 << 20
 IMPRINT = "imprint"
 SERVER = "imprint server"
 NONE = ""
+PUSHES = {row.name for row in (*ROWS, *LARGE_ROWS) if row.action == "push"}
 
 Figure = Callable[[Sample], float | None]
 
@@ -77,7 +78,9 @@ def sent(sample: Sample) -> float | None:
     report = sample.report
     if "sent_bytes" in report:
         return report["sent_bytes"] + report.get("node_bytes", 0)
-    return report.get("fetched_bytes", sample.growth_bytes or None)
+    if "fetched_bytes" in report:
+        return report["fetched_bytes"]
+    return sample.growth_bytes if sample.row in PUSHES else None
 
 
 def times(samples: Samples, figure: Figure) -> str:

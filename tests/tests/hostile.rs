@@ -353,7 +353,8 @@ async fn a_tree_that_contradicts_itself_is_not_committed() {
         assert_eq!(fixture.refuses(steps).await, bad_request(), "a chunk of {wrong} bytes");
     }
     // A parent that says something else of its child than the child says.
-    let lies: [(&str, fn(&mut Summary)); 3] = [
+    type Lie = fn(&mut Summary);
+    let lies: [(&str, Lie); 3] = [
         ("length", |summary| summary.length += 1),
         ("data", |summary| summary.data -= 1),
         ("extents", |summary| summary.extents += 1),

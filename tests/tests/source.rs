@@ -73,7 +73,7 @@ async fn failure(change: impl Fn(&Path) + Send + Clone + 'static) -> Error {
             println!("attempt {attempt} came too late");
             continue;
         };
-        let error = outcome.err().expect("a changed source became a version");
+        let error = outcome.expect_err("a changed source became a version");
         let versions = client.repository.versions(&name("lab/pc")).await;
         assert!(versions.map_or(0, |versions| versions.len()) < attempt, "there is one version too many");
         return error;
@@ -140,7 +140,7 @@ async fn a_device_that_is_written_to_is_an_error() {
         // Into the page cache only: the kernel has not counted it yet.
         let outcome = push_while(&client, device.node(), move || files::overwrite(&node, 3 * MIB, b"changed"));
         let Some(outcome) = outcome.await else { continue };
-        assert_changed(&outcome.err().expect("a changed device became a version"), "it was written to");
+        assert_changed(&outcome.expect_err("a changed device became a version"), "it was written to");
         return;
     }
     panic!("no change came in time");
@@ -177,7 +177,7 @@ async fn a_stream_that_breaks_off_with_an_error_is_no_version() {
     let client = Client::embedded(directory.path()).await;
     for length in [0, MIB, 70 * MIB] {
         let pushed = client.try_push(Source::stream(Broken(length)), "lab/pc", PushOptions::default()).await;
-        let error = pushed.err().expect("half a stream became a version");
+        let error = pushed.expect_err("half a stream became a version");
         assert_eq!(error.reason(), "SOURCE");
     }
     assert_eq!(client.repository.images().await.unwrap(), []);
