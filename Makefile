@@ -1,5 +1,5 @@
 # `make` lists the targets. Demo, tests and benches share one cargo profile and one target directory, so that
-# RocksDB, which takes about 25 minutes on two cores, is compiled once.
+# RocksDB, which takes about 12 minutes on two cores, is compiled once.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
