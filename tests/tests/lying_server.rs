@@ -2,6 +2,7 @@
 //!
 //! A proxy stands between the client and an honest server and changes some of its answers. Whatever it says, a restore
 //! delivers exactly the version or fails, and a push never succeeds without a version.
+#![allow(clippy::type_complexity)] // tables of lies
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
@@ -278,7 +279,7 @@ async fn trees_that_are_not_the_versions_are_never_used() {
     let lies: [(&str, fn(&mut Tree)); 10] = [
         ("another chunk", |tree| in_first_leaf(tree, |extents| extents[0] = *extents.last().unwrap())),
         ("zeros for data", |tree| in_first_leaf(tree, |extents| extents[0] = Extent::zero(extents[0].length))),
-        ("one extent less", |tree| in_first_leaf(tree, |extents| drop(extents.pop()))),
+        ("one extent less", |tree| in_first_leaf(tree, |extents| extents.truncate(extents.len() - 1))),
         ("one extent more", |tree| in_first_leaf(tree, |extents| extents.push(Extent::zero(5)))),
         ("no extents", |tree| in_first_leaf(tree, Vec::clear)),
         ("no leaves", |tree| tree.pieces.clear()),
