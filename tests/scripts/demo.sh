@@ -29,8 +29,9 @@ mkfs.ext4 -q -F -d files -E offset=1048576 v1.img "${size}M"
 # The next version: some files gone, some new, one changed, as an upgrade does it.
 cp --sparse=always v1.img v2.img
 {
-    ls files/usr/bin | head -n 40 | tail -n 5 | sed 's|^|rm /usr/bin/|'
-    for library in $(find /usr/lib -name '*.so*' -type f -size +100k 2>/dev/null | head -n 12); do
+    # sed, not head: who stops reading early ends the writer, and with it this script.
+    ls files/usr/bin | sed -n '36,40s|^|rm /usr/bin/|p'
+    for library in $(find /usr/lib -name '*.so*' -type f -size +100k 2>/dev/null | sed -n 1,12p); do
         echo "write $library $(basename "$library")"
     done
     echo "write /etc/passwd upgraded"
@@ -42,7 +43,7 @@ say "A server"
 echo '$ imprint-server serve --data repository --listen 127.0.0.1:0'
 imprint-server serve --data repository --listen 127.0.0.1:0 2>server.log &
 server=$!
-until url=$(grep --only-matching 'http://[0-9.:]*' server.log | head -n 1) && [ -n "$url" ]; do
+until url=$(grep --only-matching --max-count=1 'http://[0-9.:]*' server.log) && [ -n "$url" ]; do
     kill -0 "$server" || { cat server.log; exit 1; }
     sleep 0.1
 done
