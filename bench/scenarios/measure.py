@@ -40,6 +40,8 @@ class Figures:
 
     wall_s: float
     cpu_s: float
+    # The part of it that the kernel took.
+    system_s: float
     peak_bytes: int
     server_peak_bytes: int | None
     # Through system calls; what was mapped is not counted.
@@ -58,6 +60,18 @@ def warm(path: Path) -> None:
                     pass
 
 
+def cool(directory: Path, reads: Sequence[Path]) -> None:
+    """Puts large files of a directory, but those that will be read, out of the page cache.
+
+    What is written then finds free memory, and is not charged with making room.
+    """
+    for file in directory.rglob("*"):
+        wanted = any(file.is_relative_to(path) for path in reads)
+        if not wanted and file.is_file() and file.stat().st_size >= READ:
+            with file.open("rb", buffering=0) as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def measure(command: Command, peak_file: Path, server: int | None = None) -> tuple[Figures, str]:
     """Runs a command, which works with the server of this process id, and returns its figures and output."""
     subprocess.run(["sync"], check=True)
@@ -74,6 +88,7 @@ def measure(command: Command, peak_file: Path, server: int | None = None) -> tup
     figures = Figures(
         wall_s=took.wall_s,
         cpu_s=took.cpu_s,
+        system_s=took.system_s,
         peak_bytes=int(peak_file.read_text().split()[-1]) * KIB,
         server_peak_bytes=None if server is None else _peak_bytes(server),
         read_bytes=took.read_bytes,
@@ -102,6 +117,7 @@ def _run(arguments: Sequence[str | Path], command: Command) -> str:
 class _Counters:
     wall_s: float
     cpu_s: float
+    system_s: float
     machine_cpu_s: float
     read_bytes: int
     written_bytes: int
@@ -112,9 +128,11 @@ class _Counters:
         processes = ["self"] if server is None else ["self", str(server)]
         inputs_outputs = [_io_bytes(process) for process in processes]
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        user_s, system_s = (0.0, 0.0) if server is None else _cpu_s(server)
         return cls(
             wall_s=time.monotonic(),
-            cpu_s=children.ru_utime + children.ru_stime + (0.0 if server is None else _cpu_s(server)),
+            cpu_s=children.ru_utime + children.ru_stime + user_s + system_s,
+            system_s=children.ru_stime + system_s,
             machine_cpu_s=_machine_cpu_s(),
             read_bytes=sum(read for read, _ in inputs_outputs),
             written_bytes=sum(written for _, written in inputs_outputs),
@@ -130,9 +148,9 @@ def _io_bytes(process: str) -> tuple[int, int]:
     return counters["rchar"], counters["wchar"]
 
 
-def _cpu_s(process: int) -> float:
+def _cpu_s(process: int) -> tuple[float, float]:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return int(fields[11]) / TICKS, int(fields[12]) / TICKS
 
 
 def _machine_cpu_s() -> float:
