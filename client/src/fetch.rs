@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
-use imprint_content::{ChunkId, Codec, Payload, tree::Node};
+use imprint_content::{ChunkId, Codec, Payload, profile::MAX_CHUNK_BYTES, tree::Node};
 use imprint_proto::{
     limits::{MAX_FETCH_OFFSETS, MAX_UNANSWERED_FETCHES},
     v1::{self, tree_piece::Piece},
@@ -134,8 +134,13 @@ pub(crate) struct Fetched {
     pub(crate) stored_bytes: u64,
 }
 
-/// Takes a chunk whose bytes were checked. Runs on a blocking thread.
-pub(crate) type Accept = Arc<dyn Fn(&Need, &[u8]) -> Result<(), Error> + Send + Sync>;
+/// Takes bytes that were checked, and their offset in the image: one chunk, or neighbours together. Runs on a blocking
+/// thread.
+pub(crate) type Accept = Arc<dyn Fn(u64, &[u8]) -> Result<(), Error> + Send + Sync>;
+
+/// Neighbouring chunks are handed on together up to about this many bytes: few large writes cost less than many small
+/// ones.
+const RUN_BYTES: usize = 1 << 20;
 
 /// Bytes of chunks, decoded, that may be under way or waiting to be written.
 const BUDGET_BYTES: usize = 64 << 20;
@@ -285,20 +290,70 @@ impl Taker {
 }
 
 thread_local! {
-    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static RUN: RefCell<Run> = RefCell::default();
+}
+
+/// Chunks that lie side by side in the image, decoded side by side.
+#[derive(Default)]
+struct Run {
+    offset: u64,
+    length: usize,
+    /// Keeps its length, so that its memory is cleared once.
+    buffer: Vec<u8>,
+}
+
+impl Run {
+    const fn end(&self) -> u64 {
+        self.offset + self.length as u64
+    }
+
+    /// Decodes and hashes a chunk behind what is there.
+    fn add(&mut self, need: &Need, payload: &Payload) -> Result<(), Error> {
+        let corrupt = |why: String| Error::ChunkCorrupt { offset: need.offset, why };
+        if u64::from(payload.raw_length) != need.length || need.length > MAX_CHUNK_BYTES as u64 {
+            return Err(corrupt(format!("it is not chunk {}", need.id)));
+        }
+        let end = self.length + need.length as usize;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        let raw = &mut self.buffer[self.length..end];
+        payload.decode_to(raw).map_err(|error| corrupt(error.to_string()))?;
+        if ChunkId::of(raw) != need.id {
+            return Err(corrupt(format!("it is not chunk {}", need.id)));
+        }
+        self.length = end;
+        Ok(())
+    }
+
+    fn hand_over(&mut self, accept: &Accept) -> Result<(), Error> {
+        match std::mem::take(&mut self.length) {
+            0 => Ok(()),
+            length => accept(self.offset, &self.buffer[..length]),
+        }
+    }
 }
 
 fn accept_all(arrived: Vec<Arrived>, accept: &Accept) -> Result<(), Error> {
-    DECODED.with_borrow_mut(|raw| {
-        for (need, _permit, payload) in arrived {
-            let corrupt = |why: String| Error::ChunkCorrupt { offset: need.offset, why };
-            payload.decode_into(raw).map_err(|error| corrupt(error.to_string()))?;
-            if raw.len() as u64 != need.length || ChunkId::of(raw) != need.id {
-                return Err(corrupt(format!("it is not chunk {}", need.id)));
+    RUN.with_borrow_mut(|run| {
+        // What an error left behind is nobody's.
+        run.length = 0;
+        // A chunk counts as under way until it was handed over.
+        let mut permits = Vec::with_capacity(arrived.len());
+        for (need, permit, payload) in arrived {
+            if need.offset != run.end() || run.length >= RUN_BYTES {
+                run.hand_over(accept)?;
+                permits.clear();
+                run.offset = need.offset;
             }
-            accept(&need, raw)?;
+            let start = run.length;
+            run.add(&need, &payload)?;
+            permits.push(permit);
+            for offset in &need.also {
+                accept(*offset, &run.buffer[start..run.length])?;
+            }
         }
-        Ok(())
+        run.hand_over(accept)
     })
 }
 

@@ -62,8 +62,8 @@ pub async fn verify_version(
         blocking(move || list_data(&extents, &found, &progress))
     };
     let counted = Arc::clone(&progress);
-    let accept = Arc::new(move |need: &Need, _raw: &[u8]| {
-        counted.add_done(need.length);
+    let accept = Arc::new(move |_offset: u64, raw: &[u8]| {
+        counted.add_done(raw.len() as u64);
         Ok(())
     });
     let fetching = fetch_chunks(repository, version, needs, accept, &progress);

@@ -233,13 +233,11 @@ impl Job {
 
     fn writer(&self) -> Accept {
         let (target, counts, progress) = (self.target.clone(), Arc::clone(&self.counts), Arc::clone(&self.progress));
-        Arc::new(move |need: &Need, raw: &[u8]| {
-            for offset in std::iter::once(&need.offset).chain(&need.also) {
-                target.write_at(raw, *offset)?;
-                counts.written.fetch_add(need.length, Relaxed);
-                progress.add_new(need.length);
-                progress.add_done(need.length);
-            }
+        Arc::new(move |offset: u64, raw: &[u8]| {
+            target.write_at(raw, offset)?;
+            counts.written.fetch_add(raw.len() as u64, Relaxed);
+            progress.add_new(raw.len() as u64);
+            progress.add_done(raw.len() as u64);
             Ok(())
         })
     }

@@ -11,6 +11,7 @@ mod opening;
 #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some with one
 mod tests;
 pub mod witness;
+mod writeback;
 mod zeroing;
 
 use std::{
@@ -28,6 +29,8 @@ use std::{
 pub use error::TargetError;
 pub use memory::{Held, Memory, MemoryError};
 pub use witness::{Witness, current as current_witness};
+
+use writeback::Writeback;
 
 use crate::{
     source::Source,
@@ -70,6 +73,7 @@ struct Inner {
     sector_size: u32,
     /// A failed sync is final: the kernel may have dropped the pages, and a second sync would not say so.
     sync_failed: AtomicBool,
+    writeback: Writeback,
 }
 
 impl Target {
@@ -171,7 +175,9 @@ impl Inner {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), TargetError> {
         self.check_inside(offset, buf.len() as u64)?;
-        self.file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))
+        self.file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))?;
+        self.writeback.wrote(&self.file, offset..offset + buf.len() as u64);
+        Ok(())
     }
 
     /// Writing behind the end would make a file longer than its image.

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Inner, TargetError, TargetKind, TargetOptions};
+use super::{Inner, TargetError, TargetKind, TargetOptions, writeback::Writeback};
 use crate::system::{BlockDevice, DeviceNumber, Use, block_device::SYSFS, node, usage::Usage};
 
 const FILE_SECTOR_BYTES: u32 = 512;
@@ -128,6 +128,7 @@ fn inner_file(file: File, path: PathBuf, kind: TargetKind, needs: &Needs) -> Inn
         image_length: needs.length,
         sector_size: FILE_SECTOR_BYTES,
         sync_failed: AtomicBool::new(false),
+        writeback: Writeback::default(),
     }
 }
 
@@ -168,6 +169,7 @@ fn open_device(path: PathBuf, metadata: &Metadata, needs: &Needs) -> Result<Inne
         image_length: needs.length,
         sector_size,
         sync_failed: AtomicBool::new(false),
+        writeback: Writeback::default(),
     })
 }
 

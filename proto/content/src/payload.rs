@@ -110,18 +110,27 @@ impl Payload {
 
     /// Decodes into a buffer that the caller reuses; its former contents are replaced.
     pub fn decode_into(&self, raw: &mut Vec<u8>) -> Result<(), PayloadError> {
-        let length = self.check_length()?;
-        raw.clear();
+        raw.resize(self.check_length()?, 0);
+        self.decode_to(raw)
+    }
+
+    /// Decodes to a place of exactly [`raw_length`](Self::raw_length) bytes. After an error its contents are undefined.
+    pub fn decode_to(&self, raw: &mut [u8]) -> Result<(), PayloadError> {
+        let damaged = || PayloadError::Damaged(self.raw_length);
+        if self.check_length()? != raw.len() {
+            return Err(damaged());
+        }
         match self.codec {
-            Codec::Raw => raw.extend_from_slice(&self.stored),
+            Codec::Raw if self.stored.len() == raw.len() => raw.copy_from_slice(&self.stored),
+            Codec::Raw => return Err(damaged()),
             Codec::Zstd => {
-                raw.reserve_exact(length);
-                DECOMPRESSOR
-                    .with_borrow_mut(|zstd| zstd.decompress_to_buffer(&self.stored, raw))
-                    .map_err(|_| PayloadError::Damaged(self.raw_length))?;
+                let length = DECOMPRESSOR.with_borrow_mut(|zstd| zstd.decompress_to_buffer(&self.stored, raw));
+                if length.ok() != Some(self.raw_length as usize) {
+                    return Err(damaged());
+                }
             }
         }
-        if raw.len() == length { Ok(()) } else { Err(PayloadError::Damaged(self.raw_length)) }
+        Ok(())
     }
 }
 
