@@ -4,7 +4,7 @@
 //! is cut beside them. That is what makes two captures of one disk the same tree.
 
 use fastcdc::v2020::FastCDC;
-use imprint_content::Profile;
+use imprint_content::{ChunkId, Profile};
 
 /// A run of the image, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +13,36 @@ pub enum Cut<'a> {
     Zero(u64),
     /// One chunk.
     Chunk(&'a [u8]),
+    /// The chunk that was expected here, with its id.
+    Expected(ChunkId, &'a [u8]),
+}
+
+/// A chunk that another version, cut by the same profile, has at some place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedChunk {
+    /// Its id.
+    pub id: ChunkId,
+    /// Its length in bytes.
+    pub length: usize,
+    /// Data follows it in the same section: so the cut at its end does not depend on what follows.
+    pub is_natural: bool,
+}
+
+/// Takes the cuts of a section, and may know what to expect.
+pub trait TakeCuts<E> {
+    /// The chunk that probably starts where the cuts taken so far end.
+    fn expected(&mut self) -> Result<Option<ExpectedChunk>, E> {
+        Ok(None)
+    }
+
+    /// Takes the next cut.
+    fn take(&mut self, cut: Cut<'_>) -> Result<(), E>;
+}
+
+impl<E, F: FnMut(Cut<'_>) -> Result<(), E>> TakeCuts<E> for F {
+    fn take(&mut self, cut: Cut<'_>) -> Result<(), E> {
+        self(cut)
+    }
 }
 
 /// Cuts one section. Bytes go in from front to back; cuts come out as soon as they are certain.
@@ -32,7 +62,7 @@ impl SectionCutter {
     }
 
     /// Adds bytes as they were read. Every call but a section's last must bring whole granules.
-    pub fn add<E>(&mut self, bytes: &[u8], mut emit: impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub fn add<E>(&mut self, bytes: &[u8], taker: &mut impl TakeCuts<E>) -> Result<(), E> {
         let granule = self.profile.zero_granule;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -41,7 +71,7 @@ impl SectionCutter {
             self.zeros += run.len() as u64;
             let data = count_granules(behind, granule, false);
             let (run, behind) = behind.split_at(data);
-            self.add_data(run, &mut emit)?;
+            self.add_data(run, taker)?;
             rest = behind;
         }
         Ok(())
@@ -53,53 +83,83 @@ impl SectionCutter {
     }
 
     /// Ends the section.
-    pub fn finish<E>(mut self, mut emit: impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.settle_zeros(&mut emit)?;
-        self.end_run(&mut emit)
+    pub fn finish<E>(mut self, taker: &mut impl TakeCuts<E>) -> Result<(), E> {
+        self.settle_zeros(taker)?;
+        self.cut(Run::Over, taker)
     }
 
-    fn add_data<E>(&mut self, run: &[u8], emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
+    fn add_data<E>(&mut self, run: &[u8], taker: &mut impl TakeCuts<E>) -> Result<(), E> {
         if run.is_empty() {
             return Ok(());
         }
-        self.settle_zeros(emit)?;
+        self.settle_zeros(taker)?;
         self.data.extend_from_slice(run);
-        // With a whole maximal chunk in sight a cut does not depend on what follows.
-        self.cut_while(self.profile.max_chunk, emit)
+        self.cut(Run::GoesOn, taker)
     }
 
     /// Zeros before data, or before the end: long ones are an extent, short ones stay in the chunk.
-    fn settle_zeros<E>(&mut self, emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
+    fn settle_zeros<E>(&mut self, taker: &mut impl TakeCuts<E>) -> Result<(), E> {
         let zeros = std::mem::take(&mut self.zeros);
         if zeros >= self.profile.min_zero_run as u64 {
-            self.end_run(emit)?;
-            return emit(Cut::Zero(zeros));
+            self.cut(Run::Over, taker)?;
+            return taker.take(Cut::Zero(zeros));
         }
         self.data.resize(self.data.len() + zeros as usize, 0);
         Ok(())
     }
 
-    fn end_run<E>(&mut self, emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.cut_while(1, emit)
-    }
-
-    /// Cuts chunks off the front while at least `needed` bytes are there.
-    fn cut_while<E>(&mut self, needed: usize, emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
-        if self.data.len() < needed {
-            return Ok(());
-        }
+    /// Cuts off the front what is certain.
+    fn cut<E>(&mut self, run: Run, taker: &mut impl TakeCuts<E>) -> Result<(), E> {
         let Profile { min_chunk, avg_chunk, max_chunk, .. } = self.profile;
+        // With a whole maximal chunk in sight a cut does not depend on what follows.
+        let needed = match run {
+            Run::GoesOn => max_chunk,
+            Run::Over => 1,
+        };
         let cutter = FastCDC::new(&self.data, min_chunk, avg_chunk, max_chunk);
         let mut start = 0;
         while self.data.len() - start >= needed {
-            let window = (self.data.len() - start).min(max_chunk);
-            let (_, end) = cutter.cut(start, window);
-            emit(Cut::Chunk(&self.data[start..end]))?;
-            start = end;
+            let rest = &self.data[start..];
+            let cut = match taker.expected()? {
+                Some(expected) if is_there(&expected, rest, run) => {
+                    Cut::Expected(expected.id, &rest[..expected.length])
+                }
+                _ => {
+                    let (_, end) = cutter.cut(start, rest.len().min(max_chunk));
+                    Cut::Chunk(&self.data[start..end])
+                }
+            };
+            start += cut.length() as usize;
+            taker.take(cut)?;
         }
         self.data.drain(..start);
         Ok(())
     }
+}
+
+impl Cut<'_> {
+    const fn length(&self) -> u64 {
+        match self {
+            Self::Zero(length) => *length,
+            Self::Chunk(bytes) | Self::Expected(_, bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// Whether more data may follow directly.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    GoesOn,
+    Over,
+}
+
+/// Whether these bytes start with the expected chunk, and cutting them would find it.
+///
+/// A chunk starts here, so the same bytes have their first natural cut at the same place, whatever stood before. A
+/// cut that was only made because its run was over is made again only where the run is over.
+fn is_there(expected: &ExpectedChunk, rest: &[u8], run: Run) -> bool {
+    let is_cut_here = expected.is_natural || (run == Run::Over && expected.length == rest.len());
+    is_cut_here && rest.get(..expected.length).is_some_and(|bytes| ChunkId::of(bytes) == expected.id)
 }
 
 /// Length of the leading granules that are all zero, or that are not.
@@ -117,9 +177,8 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{collections::BTreeMap, convert::Infallible};
 
-    use imprint_content::ChunkId;
     use proptest::prelude::*;
 
     use super::*;
@@ -130,30 +189,75 @@ mod tests {
         Chunk(Vec<u8>),
     }
 
-    fn own(cut: &Cut<'_>) -> Owned {
-        match cut {
-            Cut::Zero(length) => Owned::Zero(*length),
-            Cut::Chunk(bytes) => Owned::Chunk(bytes.to_vec()),
+    /// Collects cuts; expects what another list has at the same place.
+    #[derive(Default)]
+    struct Collector {
+        cuts: Vec<Owned>,
+        end: usize,
+        others: BTreeMap<usize, ExpectedChunk>,
+        met: usize,
+    }
+
+    impl Collector {
+        fn expecting(other: &[Owned]) -> Self {
+            let mut others = BTreeMap::new();
+            let mut at = 0;
+            for (n, cut) in other.iter().enumerate() {
+                if let Owned::Chunk(bytes) = cut {
+                    let is_natural = matches!(other.get(n + 1), Some(Owned::Chunk(_)));
+                    others.insert(at, ExpectedChunk { id: ChunkId::of(bytes), length: bytes.len(), is_natural });
+                }
+                at += cut.length();
+            }
+            Self { others, ..Self::default() }
+        }
+    }
+
+    impl Owned {
+        fn length(&self) -> usize {
+            match self {
+                Self::Zero(length) => *length as usize,
+                Self::Chunk(bytes) => bytes.len(),
+            }
+        }
+    }
+
+    impl TakeCuts<Infallible> for Collector {
+        fn expected(&mut self) -> Result<Option<ExpectedChunk>, Infallible> {
+            Ok(self.others.get(&self.end).copied())
+        }
+
+        fn take(&mut self, cut: Cut<'_>) -> Result<(), Infallible> {
+            self.end += cut.length() as usize;
+            self.cuts.push(match cut {
+                Cut::Zero(length) => Owned::Zero(length),
+                Cut::Chunk(bytes) => Owned::Chunk(bytes.to_vec()),
+                Cut::Expected(id, bytes) => {
+                    assert_eq!(ChunkId::of(bytes), id);
+                    self.met += 1;
+                    Owned::Chunk(bytes.to_vec())
+                }
+            });
+            Ok(())
         }
     }
 
     /// Cuts with reads of `step` granules; zero reads are handed over as holes when `holes`.
     fn cut(bytes: &[u8], step: usize, holes: bool) -> Vec<Owned> {
-        let mut out = Vec::new();
-        let mut emit = |cut: Cut<'_>| -> Result<(), Infallible> {
-            out.push(own(&cut));
-            Ok(())
-        };
+        cut_into(Collector::default(), bytes, step, holes).cuts
+    }
+
+    fn cut_into(mut collector: Collector, bytes: &[u8], step: usize, holes: bool) -> Collector {
         let mut cutter = SectionCutter::new(Profile::V1);
         for read in bytes.chunks(step * Profile::V1.zero_granule) {
             if holes && is_zero(read) {
                 cutter.add_zeros(read.len() as u64);
             } else {
-                cutter.add(read, &mut emit).unwrap();
+                cutter.add(read, &mut collector).unwrap();
             }
         }
-        cutter.finish(&mut emit).unwrap();
-        out
+        cutter.finish(&mut collector).unwrap();
+        collector
     }
 
     fn noise(length: usize, seed: u64) -> Vec<u8> {
@@ -236,5 +340,31 @@ mod tests {
             }
             prop_assert_eq!(back, bytes);
         }
+
+        #[test]
+        fn what_is_expected_changes_no_cut(
+            bytes in any_section(), other in any_section(), step in 1usize..70, edits in edits(),
+        ) {
+            let mut edited = bytes.clone();
+            for (at, length, with) in edits {
+                let at = at.min(edited.len());
+                let end = (at + length).min(edited.len());
+                edited[at..end].fill(with);
+            }
+            let plain = cut(&edited, 1 << 20, false);
+            for expected in [&bytes, &other] {
+                let met = cut_into(Collector::expecting(&cut(expected, 1 << 20, false)), &edited, step, false);
+                prop_assert_eq!(&met.cuts, &plain);
+            }
+            let same = cut_into(Collector::expecting(&plain), &edited, step, false);
+            prop_assert_eq!(same.cuts.iter().filter(|cut| matches!(cut, Owned::Chunk(_))).count(), same.met);
+        }
+    }
+
+    /// Ranges that are overwritten, many with zeros and as long as zero runs that count.
+    fn edits() -> impl Strategy<Value = Vec<(usize, usize, u8)>> {
+        let length = prop_oneof![1usize..5000, (1usize..40).prop_map(|granules| granules * 4096)];
+        let at = prop_oneof![0usize..2_000_000, (0usize..500).prop_map(|granule| granule * 4096)];
+        prop::collection::vec((at, length, prop_oneof![Just(0u8), any::<u8>()]), 0..6)
     }
 }

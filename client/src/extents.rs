@@ -199,10 +199,15 @@ impl ExtentCursor {
 
     /// The next extent, which stays the next.
     pub fn peek(&mut self) -> Result<Option<PlacedExtent>, Error> {
-        if self.position == self.buffered.len() {
+        self.ahead(0)
+    }
+
+    /// The extent that many behind the next one, which stays the next.
+    pub fn ahead(&mut self, count: usize) -> Result<Option<PlacedExtent>, Error> {
+        while self.position + count >= self.buffered.len() && self.next < self.map.records {
             self.refill()?;
         }
-        Ok(self.buffered.get(self.position).copied())
+        Ok(self.buffered.get(self.position + count).copied())
     }
 
     /// Moves forward to the extent that covers `offset`, or to the first behind it.
@@ -221,10 +226,12 @@ impl ExtentCursor {
         let mut bytes = vec![0; count * RECORD_BYTES];
         self.map.read(&mut bytes, self.next)?;
         self.next += count as u64;
+        self.buffered.drain(..self.position);
         self.position = 0;
         let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
-        self.buffered =
-            records.iter().map(|record| decode(record).ok_or_else(|| self.map.damaged())).collect::<Result<_, _>>()?;
+        for record in records {
+            self.buffered.push(decode(record).ok_or_else(|| self.map.damaged())?);
+        }
         Ok(())
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::{
     Error, Progress,
-    cutting::{Cut, SectionCutter},
-    extents::{ExtentCursor, ExtentMap},
+    cutting::{Cut, ExpectedChunk, SectionCutter, TakeCuts},
+    extents::{ExtentCursor, ExtentMap, PlacedExtent},
     source::{Source, SourceKind},
 };
 
@@ -220,12 +220,12 @@ impl Worker {
 
     fn add(&mut self, cuts: &mut SectionCuts, bytes: &[u8]) -> Result<(), Stop> {
         let SectionCuts { cutter, place } = cuts;
-        cutter.add(bytes, |cut| self.take(&cut, place))
+        cutter.add(bytes, &mut Taker { worker: self, place })
     }
 
     fn end_section(&mut self, cuts: SectionCuts) -> Result<(), Stop> {
         let SectionCuts { cutter, mut place } = cuts;
-        cutter.finish(|cut| self.take(&cut, &mut place))?;
+        cutter.finish(&mut Taker { worker: self, place: &mut place })?;
         self.hand_over()?;
         self.out.blocking_send(Ok(Message::EndOfSection)).map_err(|_| Stop::Unwanted)
     }
@@ -248,10 +248,8 @@ impl Worker {
     fn take(&mut self, cut: &Cut<'_>, place: &mut Place) -> Result<(), Stop> {
         let piece = match cut {
             Cut::Zero(length) => Piece::Known(Extent::zero(*length)),
-            Cut::Chunk(bytes) => {
-                let extent = Extent::data(ChunkId::of(bytes), bytes.len() as u64);
-                self.recognise(extent, bytes, place)?
-            }
+            Cut::Chunk(bytes) => self.recognise(ChunkId::of(bytes), bytes, place)?,
+            Cut::Expected(id, bytes) => self.recognise(*id, bytes, place)?,
         };
         let length = piece.extent().length;
         place.offset += length;
@@ -263,17 +261,15 @@ impl Worker {
         Ok(())
     }
 
-    fn recognise(&mut self, extent: Extent, bytes: &[u8], place: &mut Place) -> Result<Piece, Stop> {
-        let Extent { kind: imprint_content::ExtentKind::Data(id), length } = extent else {
-            return Ok(Piece::Known(extent));
-        };
+    fn recognise(&mut self, id: ChunkId, bytes: &[u8], place: &mut Place) -> Result<Piece, Stop> {
+        let extent = Extent::data(id, bytes.len() as u64);
         let is_known = match &self.keep {
             Keep::Nothing => true,
             Keep::AllBut(Some(base)) => place.has(&extent)? && !base.damaged.contains(&id.into()),
             Keep::AllBut(None) => false,
         };
         if is_known {
-            self.progress.add_reused(length);
+            self.progress.add_reused(extent.length);
             return Ok(Piece::Known(extent));
         }
         self.batch_bytes += bytes.len();
@@ -295,6 +291,22 @@ struct SectionCuts {
     place: Place,
 }
 
+/// Gives a worker the cuts of one section.
+struct Taker<'a> {
+    worker: &'a mut Worker,
+    place: &'a mut Place,
+}
+
+impl TakeCuts<Stop> for Taker<'_> {
+    fn expected(&mut self) -> Result<Option<ExpectedChunk>, Stop> {
+        Ok(self.place.expected(self.worker.profile.section)?)
+    }
+
+    fn take(&mut self, cut: Cut<'_>) -> Result<(), Stop> {
+        self.worker.take(&cut, self.place)
+    }
+}
+
 /// Where in the image the next cut starts, and the base's extents from there on.
 struct Place {
     offset: u64,
@@ -304,9 +316,27 @@ struct Place {
 impl Place {
     /// Whether the base has this very extent here.
     fn has(&mut self, extent: &Extent) -> Result<bool, Error> {
-        let Some(base) = &mut self.base else { return Ok(false) };
-        let found = base.skip_to(self.offset)?;
-        Ok(found.is_some_and(|placed| placed.offset == self.offset && placed.extent == *extent))
+        Ok(self.here()?.is_some_and(|placed| placed.extent == *extent))
+    }
+
+    /// The chunk that starts here in the base.
+    fn expected(&mut self, section: u64) -> Result<Option<ExpectedChunk>, Error> {
+        let Some(placed) = self.here()? else { return Ok(None) };
+        let Some(id) = placed.extent.chunk() else { return Ok(None) };
+        let following = match &mut self.base {
+            Some(base) => base.ahead(1)?,
+            None => None,
+        };
+        // The profile forces cuts at sections only; every other cut between data and data was found.
+        let is_natural =
+            !placed.end().is_multiple_of(section) && following.is_some_and(|next| next.extent.chunk().is_some());
+        Ok(Some(ExpectedChunk { id, length: placed.extent.length as usize, is_natural }))
+    }
+
+    /// The base's extent that starts here.
+    fn here(&mut self) -> Result<Option<PlacedExtent>, Error> {
+        let Some(base) = &mut self.base else { return Ok(None) };
+        Ok(base.skip_to(self.offset)?.filter(|placed| placed.offset == self.offset))
     }
 }
 
