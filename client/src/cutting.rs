@@ -3,8 +3,11 @@
 //! The result depends only on the bytes and the profile: not on how they arrive, which of them were holes, or what
 //! is cut beside them. That is what makes two captures of one disk the same tree.
 
-use fastcdc::v2020::FastCDC;
+mod gear;
+
 use imprint_content::{ChunkId, Profile};
+
+use gear::Gear;
 
 /// A run of the image, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ impl<E, F: FnMut(Cut<'_>) -> Result<(), E>> TakeCuts<E> for F {
 /// Cuts one section. Bytes go in from front to back; cuts come out as soon as they are certain.
 pub struct SectionCutter {
     profile: Profile,
+    gear: Gear,
     /// Data not cut yet; starts at a chunk's start.
     data: Vec<u8>,
     /// Zeros behind `data` that may still belong to a chunk.
@@ -57,8 +61,8 @@ pub struct SectionCutter {
 impl SectionCutter {
     /// For the next section.
     #[must_use]
-    pub const fn new(profile: Profile) -> Self {
-        Self { profile, data: Vec::new(), zeros: 0 }
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, gear: Gear::new(&profile), data: Vec::new(), zeros: 0 }
     }
 
     /// Adds bytes as they were read. Every call but a section's last must bring whole granules.
@@ -110,13 +114,11 @@ impl SectionCutter {
 
     /// Cuts off the front what is certain.
     fn cut<E>(&mut self, run: Run, taker: &mut impl TakeCuts<E>) -> Result<(), E> {
-        let Profile { min_chunk, avg_chunk, max_chunk, .. } = self.profile;
         // With a whole maximal chunk in sight a cut does not depend on what follows.
         let needed = match run {
-            Run::GoesOn => max_chunk,
+            Run::GoesOn => self.profile.max_chunk,
             Run::Over => 1,
         };
-        let cutter = FastCDC::new(&self.data, min_chunk, avg_chunk, max_chunk);
         let mut start = 0;
         while self.data.len() - start >= needed {
             let rest = &self.data[start..];
@@ -124,10 +126,7 @@ impl SectionCutter {
                 Some(expected) if is_there(&expected, rest, run) => {
                     Cut::Expected(expected.id, &rest[..expected.length])
                 }
-                _ => {
-                    let (_, end) = cutter.cut(start, rest.len().min(max_chunk));
-                    Cut::Chunk(&self.data[start..end])
-                }
+                _ => Cut::Chunk(&rest[..self.gear.cut(rest)]),
             };
             start += cut.length() as usize;
             taker.take(cut)?;

@@ -133,10 +133,26 @@ impl<'a> ClosureCheck<'a> {
                     stack.push((level - 1, start, *child));
                     start = start.saturating_add(child.summary.length);
                 }
+                self.read_ahead(&stack[first..]).await?;
                 stack[first..].reverse();
             }
         }
         Ok(())
+    }
+
+    /// Brings the nodes that will be walked into the cache, with few reads.
+    async fn read_ahead(&self, children: &[(u8, u64, Child)]) -> Result<(), Error> {
+        let mut new = Vec::with_capacity(children.len());
+        for (level, offset, child) in children {
+            let is_shared = match &self.base {
+                Some(base) => base.has(*level, *offset, child).await,
+                None => false,
+            };
+            if !is_shared && !self.visited.contains_key(&child.id) {
+                new.push(child.id);
+            }
+        }
+        self.nodes.intact(&new).await.map(drop)
     }
 
     async fn hold(&self, nodes: &[NodeId]) -> Result<(), Error> {
