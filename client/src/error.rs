@@ -136,6 +136,12 @@ impl Error {
         }
     }
 
+    /// Whether the same may succeed a little later: the connection broke, or the server is restarted or busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind() == Kind::Unavailable && !LASTING.contains(&self.reason())
+    }
+
     /// The machine-readable reason: upper-case words joined by `_`.
     #[must_use]
     pub fn reason(&self) -> &str {
@@ -186,6 +192,9 @@ impl Error {
         }
     }
 }
+
+/// Reasons why a repository is unavailable that do not pass by themselves.
+const LASTING: [&str; 3] = ["WRITES_STOPPED", "LOCKED", "IDLE"];
 
 /// What the caller can do about a failed operation on a file or device.
 pub(crate) fn kind_of_io(error: &io::Error) -> Kind {

@@ -2,9 +2,10 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::BTreeMap,
     num::NonZero,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -37,7 +38,7 @@ impl Repository {
             return Ok(extents);
         }
         progress.enter(Phase::ReadingTree);
-        let extents = fetch_tree(self, version, have).await?;
+        let extents = self.retrying(progress, || fetch_tree(self, version, have)).await?;
         self.trees().store(&extents);
         Ok(extents)
     }
@@ -145,7 +146,8 @@ const RUN_BYTES: usize = 1 << 20;
 /// Bytes of chunks, decoded, that may be under way or waiting to be written.
 const BUDGET_BYTES: usize = 64 << 20;
 
-/// Fetches all that comes through `needs`, each list in one or more requests, and gives each chunk to `accept`.
+/// Fetches all that comes through `needs`, each list in one or more requests, and gives each chunk to `accept`. When
+/// the connection breaks, what was asked for and has not arrived is asked for again on the next one.
 pub(crate) async fn fetch_chunks(
     repository: &Repository,
     version: &Version,
@@ -153,87 +155,193 @@ pub(crate) async fn fetch_chunks(
     accept: Accept,
     progress: &Arc<Progress>,
 ) -> Result<Fetched, Error> {
-    let (requests, queue) = mpsc::channel(MAX_UNANSWERED_FETCHES);
-    let pending = Arc::new(Mutex::new(HashMap::new()));
-    let asker = Asker { version: version.key(), requests, pending: Arc::clone(&pending) };
-    let asking = tokio::spawn(asker.run(needs));
-    let receiving = async {
-        let mut messages = repository.client().fetch_chunks(ReceiverStream::new(queue)).await?.into_inner();
-        let mut taker = Taker::new(accept, Arc::clone(progress));
-        while let Some(message) = messages.message().await? {
-            taker.take(message, &pending).await?;
+    let (lists, mut queue) = mpsc::channel(1);
+    let pending = Pending::default();
+    let listing = tokio::spawn(list_offsets(needs, lists, pending.clone()));
+    let mut taker = Taker::new(accept, Arc::clone(progress));
+    let mut patience = repository.patience();
+    let mut arrived = 0;
+    loop {
+        match fetch_over_one_stream(repository, version, &mut queue, &pending, &mut taker).await {
+            Ok(()) => break,
+            Err(error) => {
+                if taker.fetched.chunks > arrived {
+                    patience.renew();
+                }
+                arrived = taker.fetched.chunks;
+                if let Err(error) = patience.wait_after(error, progress).await {
+                    listing.abort();
+                    return Err(error);
+                }
+            }
         }
-        taker.finish().await
-    };
-    let result = receiving.await;
-    if result.is_err() {
-        asking.abort();
-        return result;
     }
-    asking.await.map_err(|_| Error::WorkerStopped)?;
-    match lock(&pending).len() {
-        0 => result,
+    listing.await.map_err(|_| Error::WorkerStopped)?;
+    match pending.len() {
+        0 => taker.finish().await,
         left => Err(Error::Protocol(format!("{left} chunks were not sent"))),
     }
 }
 
-type Pending = Arc<Mutex<HashMap<u64, (Need, OwnedSemaphorePermit)>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+async fn fetch_over_one_stream(
+    repository: &Repository,
+    version: &Version,
+    lists: &mut Receiver<Vec<u64>>,
+    pending: &Pending,
+    taker: &mut Taker,
+) -> Result<(), Error> {
+    let (requests, queue) = mpsc::channel(MAX_UNANSWERED_FETCHES);
+    let asker = Asker { version: Some(version.key()), requests, stream: pending.next_stream() };
+    let asking = asker.run(lists, pending);
+    let receiving = async {
+        let mut messages = repository.client().fetch_chunks(ReceiverStream::new(queue)).await?.into_inner();
+        while let Some(message) = messages.message().await? {
+            taker.take(message, pending).await?;
+        }
+        // It ends when nobody asks any more, or when the server went away without a word.
+        Ok::<_, Error>(())
+    };
+    let (mut asking, mut receiving) = (pin!(asking), pin!(receiving));
+    let asked = tokio::select! {
+        received = &mut receiving => received.map(|()| false)?,
+        asked = &mut asking => {
+            receiving.await?;
+            asked
+        }
+    };
+    match asked && pending.len() == 0 {
+        true => Ok(()),
+        false => Err(Error::StreamClosed),
+    }
 }
 
-/// Sends requests as long as the byte budget lasts.
-struct Asker {
-    version: v1::VersionKey,
-    requests: Sender<v1::FetchChunksRequest>,
-    pending: Pending,
+/// What is wanted and has not arrived, by offset.
+#[derive(Clone, Default)]
+struct Pending(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    needs: BTreeMap<u64, PendingNeed>,
+    streams: u64,
 }
 
-impl Asker {
-    async fn run(self, mut needs: Receiver<Vec<Need>>) {
-        let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
-        let mut version = Some(self.version);
-        while let Some(list) = needs.recv().await {
-            let mut offsets = Vec::new();
-            for need in list {
-                let Ok(permit) = budget.clone().try_acquire_many_owned(need.length as u32) else {
+struct PendingNeed {
+    need: Need,
+    permit: OwnedSemaphorePermit,
+    /// The stream on which it was asked for.
+    stream: u64,
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.lock().needs.len()
+    }
+
+    fn add(&self, need: Need, permit: OwnedSemaphorePermit) {
+        self.lock().needs.insert(need.offset, PendingNeed { need, permit, stream: 0 });
+    }
+
+    fn remove(&self, offset: u64) -> Option<(Need, OwnedSemaphorePermit)> {
+        self.lock().needs.remove(&offset).map(|pending| (pending.need, pending.permit))
+    }
+
+    /// A number for a new stream, from 1.
+    fn next_stream(&self) -> u64 {
+        let mut waiting = self.lock();
+        waiting.streams += 1;
+        waiting.streams
+    }
+
+    /// Those of these that were not asked for on this stream; they count as asked for from now on.
+    fn to_ask(&self, offsets: &[u64], stream: u64) -> Vec<u64> {
+        let mut waiting = self.lock();
+        let is_new = |offset: &&u64| {
+            let pending = waiting.needs.get_mut(*offset);
+            pending.is_some_and(|pending| std::mem::replace(&mut pending.stream, stream) != stream)
+        };
+        offsets.iter().filter(is_new).copied().collect()
+    }
+
+    fn offsets(&self) -> Vec<u64> {
+        self.lock().needs.keys().copied().collect()
+    }
+}
+
+/// Makes lists of offsets as long as the byte budget lasts.
+async fn list_offsets(mut needs: Receiver<Vec<Need>>, lists: Sender<Vec<u64>>, pending: Pending) {
+    let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
+    while let Some(list) = needs.recv().await {
+        let mut offsets = Vec::new();
+        for need in list {
+            let permit = match budget.clone().try_acquire_many_owned(need.length as u32) {
+                Ok(permit) => permit,
+                Err(_) => {
                     // Ask for what was collected before waiting for room: its arrival makes the room.
-                    if !send(&self.requests, &mut version, &mut offsets).await {
+                    if !hand_over(&lists, &mut offsets).await {
                         return;
                     }
                     let Ok(permit) = budget.clone().acquire_many_owned(need.length as u32).await else { return };
-                    note(&self.pending, &mut offsets, need, permit);
-                    continue;
-                };
-                note(&self.pending, &mut offsets, need, permit);
-                if offsets.len() == MAX_FETCH_OFFSETS && !send(&self.requests, &mut version, &mut offsets).await {
-                    return;
+                    permit
                 }
-            }
-            if !send(&self.requests, &mut version, &mut offsets).await {
+            };
+            offsets.push(need.offset);
+            pending.add(need, permit);
+            if offsets.len() == MAX_FETCH_OFFSETS && !hand_over(&lists, &mut offsets).await {
                 return;
             }
+        }
+        if !hand_over(&lists, &mut offsets).await {
+            return;
         }
     }
 }
 
-fn note(pending: &Pending, offsets: &mut Vec<u64>, need: Need, permit: OwnedSemaphorePermit) {
-    offsets.push(need.offset);
-    lock(pending).insert(need.offset, (need, permit));
+/// False when nobody takes lists any more.
+async fn hand_over(lists: &Sender<Vec<u64>>, offsets: &mut Vec<u64>) -> bool {
+    offsets.is_empty() || lists.send(std::mem::take(offsets)).await.is_ok()
 }
 
-/// False when nobody takes requests any more.
-async fn send(
-    requests: &Sender<v1::FetchChunksRequest>,
-    version: &mut Option<v1::VersionKey>,
-    offsets: &mut Vec<u64>,
-) -> bool {
-    if offsets.is_empty() {
-        return true;
+/// Asks on one stream, first for what is waiting from an earlier one.
+struct Asker {
+    /// Until it was said.
+    version: Option<v1::VersionKey>,
+    requests: Sender<v1::FetchChunksRequest>,
+    stream: u64,
+}
+
+impl Asker {
+    /// Whether all was asked for; not so when nobody takes requests any more.
+    async fn run(mut self, lists: &mut Receiver<Vec<u64>>, pending: &Pending) -> bool {
+        for part in pending.offsets().chunks(MAX_FETCH_OFFSETS) {
+            if !self.ask(part, pending).await {
+                return false;
+            }
+        }
+        loop {
+            let list = tokio::select! {
+                list = lists.recv() => list,
+                () = self.requests.closed() => return false,
+            };
+            match list {
+                Some(list) if self.ask(&list, pending).await => {}
+                Some(_) => return false,
+                None => return true,
+            }
+        }
     }
-    let request = v1::FetchChunksRequest { version: version.take(), offsets: std::mem::take(offsets) };
-    requests.send(request).await.is_ok()
+
+    async fn ask(&mut self, offsets: &[u64], pending: &Pending) -> bool {
+        let offsets = pending.to_ask(offsets, self.stream);
+        if offsets.is_empty() {
+            return true;
+        }
+        let request = v1::FetchChunksRequest { version: self.version.take(), offsets };
+        self.requests.send(request).await.is_ok()
+    }
 }
 
 /// Checks and hands on what arrives, on a few blocking threads.
@@ -256,7 +364,7 @@ impl Taker {
     async fn take(&mut self, message: v1::FetchChunksResponse, pending: &Pending) -> Result<(), Error> {
         let mut arrived: Vec<Arrived> = Vec::with_capacity(message.chunks.len());
         for chunk in message.chunks {
-            let Some((need, permit)) = lock(pending).remove(&chunk.offset) else {
+            let Some((need, permit)) = pending.remove(chunk.offset) else {
                 return Err(Error::Protocol(format!("a chunk for byte {} came unasked", chunk.offset)));
             };
             self.fetched.chunks += 1;

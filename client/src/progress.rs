@@ -16,6 +16,8 @@ pub enum Phase {
     Transferring,
     /// Making it durable.
     Finishing,
+    /// The repository cannot be reached: waiting before the next attempt.
+    Waiting,
 }
 
 /// Counters of one operation, in bytes of the image unless they say otherwise.
@@ -44,7 +46,8 @@ impl Progress {
             1 => Phase::ReadingTree,
             2 => Phase::ReadingTarget,
             3 => Phase::Transferring,
-            _ => Phase::Finishing,
+            4 => Phase::Finishing,
+            _ => Phase::Waiting,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A repository as the client sees it: reached by URL, or served from a directory inside this process.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use futures::TryStreamExt;
 use imprint_content::{ContentRecord, ImageName, Ref, Selector, TagName, VersionId};
@@ -151,7 +151,11 @@ pub struct Repository {
     description: v1::DescribeResponse,
     directory: Option<PathBuf>,
     trees: TreeCache,
+    retry_for: Duration,
 }
+
+/// How long a push or restore tries to go on after the connection broke, unless the caller says otherwise.
+pub const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(5 * 60);
 
 impl Repository {
     /// Reaches the repository and learns what it speaks.
@@ -166,9 +170,9 @@ impl Repository {
         let mut client = RepositoryClient::new(transport)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let request = v1::DescribeRequest { client: concat!("imprint ", env!("CARGO_PKG_VERSION")).into() };
-        let description = client.describe(request).await?.into_inner();
-        Ok(Self { client, description, directory, trees: TreeCache::for_this_user() })
+        let description = client.describe(describe_request()).await?.into_inner();
+        let trees = TreeCache::for_this_user();
+        Ok(Self { client, description, directory, trees, retry_for: DEFAULT_RETRY_FOR })
     }
 
     /// The repository's id as 32 hexadecimal digits.
@@ -188,6 +192,26 @@ impl Repository {
     pub fn with_tree_cache(mut self, trees: TreeCache) -> Self {
         self.trees = trees;
         self
+    }
+
+    /// How long a push or restore tries to go on while nothing gets through. Zero: it fails when the connection breaks.
+    #[must_use]
+    pub const fn with_retry_for(mut self, limit: Duration) -> Self {
+        self.retry_for = limit;
+        self
+    }
+
+    pub(crate) const fn retry_for(&self) -> Duration {
+        self.retry_for
+    }
+
+    /// Checks that behind the address still is the same repository.
+    pub(crate) async fn expect_same(&self) -> Result<(), Error> {
+        let now = self.client().describe(describe_request()).await?.into_inner();
+        match now.repository_id == self.description.repository_id {
+            true => Ok(()),
+            false => Err(Error::Unsupported("another repository answers at this address now".into())),
+        }
     }
 
     /// The version that a ref means.
@@ -256,6 +280,10 @@ impl Repository {
     pub(crate) const fn description(&self) -> &v1::DescribeResponse {
         &self.description
     }
+}
+
+fn describe_request() -> v1::DescribeRequest {
+    v1::DescribeRequest { client: concat!("imprint ", env!("CARGO_PKG_VERSION")).into() }
 }
 
 fn image(wire: v1::Image) -> Result<Image, Error> {

@@ -60,7 +60,9 @@ impl Client {
         Self::of(&self.repository)
     }
 
-    fn of(repository: &Repository) -> Self {
+    /// A client of an open repository.
+    #[must_use]
+    pub fn of(repository: &Repository) -> Self {
         let home = tempfile::tempdir().unwrap();
         let repository = repository.clone().with_tree_cache(TreeCache::new(home.path().join("trees")));
         Self { repository, memory: Memory::new(home.path().join("targets")), home }

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod disks;
 pub mod files;
 pub mod programs;
+pub mod proxy;
 pub mod random;
 pub mod server;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! What every command works with: the repository that was named, the output, the progress of its operation.
 
-use std::{env, io::IsTerminal, sync::Arc};
+use std::{env, io::IsTerminal, sync::Arc, time::Duration};
 
 use etcetera::base_strategy::{BaseStrategy, Xdg};
 use imprint_client::{Access, Location, Progress, Repository, target::Memory};
@@ -17,6 +17,7 @@ const SYSTEM_MEMORY: &str = "/var/lib/imprint/targets";
 
 pub(crate) struct Context {
     repo: Option<Location>,
+    retry_for: Duration,
     pub(crate) output: Output,
     pub(crate) progress: Arc<Progress>,
 }
@@ -27,14 +28,14 @@ impl Context {
             audience: if global.json { Audience::Programs } else { Audience::People },
             verbosity: if global.quiet { Verbosity::Quiet } else { Verbosity::Normal },
         };
-        Self { repo: global.repo, output, progress: Arc::default() }
+        Self { repo: global.repo, retry_for: Duration::from_secs(global.retry_for), output, progress: Arc::default() }
     }
 
     /// Opens the repository, which must exist.
     pub(crate) async fn open(&self) -> Result<Repository, CliError> {
         let location = self.location()?;
         let opened = Repository::open(&location, Access::Existing).await.map_err(CliError::from);
-        opened.map_err(|error| match self.repo {
+        opened.map(|repository| repository.with_retry_for(self.retry_for)).map_err(|error| match self.repo {
             None if error.is_no_repository() => CliError::NoDefaultRepository(location),
             _ => error,
         })
@@ -42,7 +43,7 @@ impl Context {
 
     /// Opens the repository; a directory becomes one if there is nothing yet.
     pub(crate) async fn open_or_create(&self) -> Result<Repository, CliError> {
-        Ok(Repository::open(&self.location()?, Access::OrCreate).await?)
+        Ok(Repository::open(&self.location()?, Access::OrCreate).await?.with_retry_for(self.retry_for))
     }
 
     fn location(&self) -> Result<Location, CliError> {

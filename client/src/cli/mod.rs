@@ -15,7 +15,7 @@ mod version_document;
 mod who;
 
 use clap::{Args, Parser};
-use imprint_client::Location;
+use imprint_client::{DEFAULT_RETRY_FOR, Location};
 
 pub(crate) use exit::Exit;
 
@@ -50,6 +50,9 @@ struct GlobalArguments {
     /// Write JSON lines to standard output: progress, items, result, error.
     #[arg(long, global = true)]
     json: bool,
+    /// How long to go on trying while the repository cannot be reached in the middle of a push or restore.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = DEFAULT_RETRY_FOR.as_secs())]
+    retry_for: u64,
     /// Show no progress and no remarks.
     #[arg(long, short, global = true)]
     quiet: bool,

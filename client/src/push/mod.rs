@@ -2,6 +2,8 @@
 
 mod resend;
 mod session;
+mod stream;
+mod transfer;
 
 use std::{collections::BTreeMap, collections::HashSet, sync::Arc};
 
@@ -83,14 +85,14 @@ pub async fn push(
         base: base.as_ref().map(|(version, _)| version.key()),
         profile: profile.number.into(),
     };
-    let (mut session, damaged) = Session::open(repository, open).await?;
+    let (mut session, damaged) = Session::open(repository, open, &progress).await?;
     progress.set_total(source.length().unwrap_or(0));
     progress.enter(Phase::Transferring);
     let base_extents = base.as_ref().map(|(_, extents)| extents);
     let known_nodes = nodes_of(base_extents, &damaged)?;
     let base_of_pieces = base_extents.map(|extents| Base { extents: extents.clone(), damaged: Arc::new(damaged) });
     let pieces = Pieces::read(&source, profile, base_of_pieces.as_ref(), &progress);
-    let extents = session.send_pieces(pieces, known_nodes, repository.trees().spool_directory(), &progress).await?;
+    let extents = session.send_pieces(pieces, known_nodes, repository.trees().spool_directory()).await?;
     source.unchanged_since(&stamp)?;
     progress.enter(Phase::Finishing);
     let content = ContentRecord {
@@ -125,7 +127,8 @@ async fn find_base(
     profile: Profile,
     progress: &Progress,
 ) -> Result<Option<(Version, ExtentMap)>, Error> {
-    let version = match repository.version(&Ref::latest(image.clone())).await {
+    let newest = Ref::latest(image.clone());
+    let version = match repository.retrying(progress, || repository.version(&newest)).await {
         Ok(version) => version,
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         Err(error) => return Err(error),

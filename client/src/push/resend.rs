@@ -19,7 +19,7 @@ const MAX_ATTEMPTS: usize = 64;
 const PART_BYTES: usize = 8 << 20;
 
 pub(super) async fn commit(
-    session: &mut Session,
+    session: &mut Session<'_>,
     commit: Commit<'_>,
     source: &Source,
     extents: &ExtentMap,
@@ -37,7 +37,7 @@ pub(super) async fn commit(
 }
 
 async fn send_chunks(
-    session: &mut Session,
+    session: &mut Session<'_>,
     mut missing: HashSet<ChunkId>,
     source: &Source,
     extents: &ExtentMap,
@@ -68,7 +68,7 @@ async fn send_chunks(
     session.send_missing(ObjectKind::Chunk, part).await
 }
 
-async fn send_nodes(session: &mut Session, mut missing: HashSet<NodeId>, extents: &ExtentMap) -> Result<(), Error> {
+async fn send_nodes(session: &mut Session<'_>, mut missing: HashSet<NodeId>, extents: &ExtentMap) -> Result<(), Error> {
     let (mut tree, mut finished, mut found) = (TreeBuilder::new(), Vec::new(), Vec::new());
     let mut cursor = extents.cursor_at(0)?;
     while let Some(placed) = cursor.read()? {

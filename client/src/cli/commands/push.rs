@@ -70,7 +70,7 @@ impl Push {
     /// A commit that was on its way may have arrived.
     pub(super) fn left_behind(&self, phase: Phase) -> LeftBehind {
         match phase {
-            Phase::Finishing => LeftBehind::new(
+            Phase::Finishing | Phase::Waiting => LeftBehind::new(
                 "the version may or may not have been committed",
                 format!("`imprint versions {}` shows it if it was; if not, push again", self.image),
             ),

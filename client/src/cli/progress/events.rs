@@ -51,6 +51,7 @@ fn document(verb: &'static str, snapshot: &Snapshot) -> ProgressDocument {
             Phase::ReadingTarget => "reading_target",
             Phase::Transferring => "transferring",
             Phase::Finishing => "finishing",
+            Phase::Waiting => "waiting",
         },
         total_bytes: Some(snapshot.total_bytes).filter(|&total| total > 0),
         done_bytes: snapshot.done_bytes,

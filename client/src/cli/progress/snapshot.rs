@@ -33,6 +33,7 @@ impl Snapshot {
             Phase::ReadingTarget => "reading what is there",
             Phase::Transferring => verb,
             Phase::Finishing => "finishing",
+            Phase::Waiting => "waiting for the repository",
         }
     }
 
