@@ -81,8 +81,23 @@ impl File for fs::File {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        Ok(fallocate(self, FallocateFlags::empty(), 0, length)?)
+        match fallocate(self, FallocateFlags::empty(), 0, length) {
+            // Not every filesystem can (NFS before 4.2, some FUSE ones).
+            Err(Errno::OPNOTSUPP) => write_zeros(self, length),
+            allocated => Ok(allocated?),
+        }
     }
+}
+
+fn write_zeros(file: &fs::File, length: u64) -> io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let mut at = file.metadata()?.len();
+    while at < length {
+        let piece = PIECE.min(length - at);
+        FileExt::write_all_at(file, &vec![0; piece as usize], at)?;
+        at += piece;
+    }
+    Ok(())
 }
 
 /// Cut off between its steps, it leaves both names, and the old one is a leftover.
@@ -94,6 +109,20 @@ fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_can_be_taken_by_writing_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "12").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        for length in [(2 << 20) + 1, 5] {
+            write_zeros(&file, length).unwrap();
+            let content = fs::read(&path).unwrap();
+            assert_eq!(content.len(), (2 << 20) + 1);
+            assert!(content.starts_with(b"12\0") && content[2..].iter().all(|byte| *byte == 0));
+        }
+    }
 
     #[test]
     fn neither_way_to_rename_replaces_a_file() {

@@ -9,6 +9,7 @@ mod gate;
 #[cfg(test)]
 mod laws;
 mod local;
+mod reserve;
 #[cfg(test)]
 pub(crate) mod simulated;
 
@@ -17,8 +18,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
+use self::reserve::Reserve;
 use crate::Error;
 
 pub use gate::WriteGate;
@@ -81,11 +84,13 @@ pub trait File: Debug + Send + Sync {
     fn allocate(&self, length: u64) -> io::Result<()>;
 }
 
-/// The files of one repository, and the switch that ends writing to them. Clones share both.
+/// The files of one repository, the switch that ends writing to them, and the room that is kept for a full disk.
+/// Clones share all three.
 #[derive(Debug, Clone)]
 pub struct Files {
     system: Arc<dyn FileSystem>,
     gate: WriteGate,
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl Default for Files {
@@ -97,7 +102,43 @@ impl Default for Files {
 impl Files {
     /// On a file system, accepting writes.
     pub fn on(system: Arc<dyn FileSystem>) -> Self {
-        Self { system, gate: WriteGate::default() }
+        Self { system, gate: WriteGate::default(), reserve: None }
+    }
+
+    /// Takes `bytes` for a full disk, in a file of this name; where there is no room now, when there is.
+    #[must_use]
+    pub fn with_reserve(mut self, path: PathBuf, bytes: u64) -> Self {
+        self.reserve = (bytes > 0).then(|| Arc::new(Reserve::open(&*self.system, path, bytes)));
+        self
+    }
+
+    /// For journal and catalog when the disk is full: gives the reserve up, and says until when it is worth while to
+    /// try again. Nothing when there was none, or when that was some time ago.
+    #[must_use]
+    pub fn make_room(&self) -> Option<Instant> {
+        self.reserve.as_ref().and_then(|reserve| reserve.give_up(&*self.system))
+    }
+
+    /// For packs before they begin: takes the reserve again, if it was given up.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room for it.
+    pub fn restore_reserve(&self) -> Result<(), Error> {
+        let Some(reserve) = &self.reserve else { return Ok(()) };
+        reserve.restore(&*self.system).map_err(|error| Error::io("set aside", reserve.path(), error))
+    }
+
+    /// For packs while they grow: what was given up is not theirs.
+    ///
+    /// # Errors
+    /// [`Error::Full`] while the reserve is given up.
+    pub fn expect_reserve(&self) -> Result<(), Error> {
+        match &self.reserve {
+            Some(reserve) if !reserve.is_kept() => {
+                Err(Error::Full { what: format!("{} was given up", reserve.path().display()) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The switch that ends writing, for those who write past these files too.

@@ -93,12 +93,14 @@ impl PackStorage for LocalPacks {
 impl Shared {
     fn create(&self, pack: PackId) -> Result<Incoming, Error> {
         self.files.gate().check()?;
+        self.files.restore_reserve()?;
         // Not final when it fails: nothing was written yet, and too many open files is no broken disk.
         Incoming::create(&self.files, self.layout.incoming(pack))
     }
 
     fn append(&self, mut incoming: Incoming, bytes: &[u8]) -> Result<Incoming, Error> {
         self.files.gate().check()?;
+        self.files.expect_reserve()?;
         self.files.gate().written(incoming.append(bytes))?;
         Ok(incoming)
     }

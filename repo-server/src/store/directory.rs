@@ -17,6 +17,8 @@ use super::{Lock, Store, Superblock, recover};
 const SUPERBLOCK: &str = "superblock";
 const PACKS: &str = "packs";
 const CATALOG: &str = "catalog";
+/// Takes room that is given up when the disk is full.
+const RESERVE: &str = "reserve";
 
 /// What to do where there is no repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +36,13 @@ pub struct StoreOptions {
     pub catalog_cache_bytes: usize,
     /// Shown to those who find the repository in use.
     pub program: String,
+    /// Room that is kept for a full disk, in bytes; 0 for none. Less than 32 MiB may not be enough for RocksDB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { catalog_cache_bytes: 32 << 20, program: "imprint".into() }
+        Self { catalog_cache_bytes: 32 << 20, program: "imprint".into(), reserve_bytes: 64 << 20 }
     }
 }
 
@@ -85,6 +89,7 @@ impl Directory {
                 let files = Files::default();
                 let superblock = read_superblock(&files, &path)?;
                 let lock = Lock::take(&path, &options.program)?;
+                let files = files.with_reserve(path.join(RESERVE), options.reserve_bytes);
                 let catalog = EmbeddedCatalog::rebuild(
                     &path,
                     superblock.repository,
@@ -92,8 +97,8 @@ impl Directory {
                     &files,
                     options.catalog_cache_bytes,
                 )?;
-                let packs = LocalPacks::open(path.join(PACKS), engines, files)?;
-                Ok::<_, Error>(Engines { superblock, packs, catalog, lock })
+                let packs = LocalPacks::open(path.join(PACKS), engines, files.clone())?;
+                Ok::<_, Error>(Engines { superblock, packs, catalog, files, lock })
             };
             blocking.run(rebuild).await?
         };
@@ -105,6 +110,7 @@ struct Engines {
     superblock: Superblock,
     packs: LocalPacks,
     catalog: EmbeddedCatalog,
+    files: Files,
     lock: Lock,
 }
 
@@ -114,7 +120,8 @@ impl Engines {
         let packs = Arc::new(self.packs.keeping(Arc::clone(&lock)));
         let catalog = Arc::new(self.catalog.keeping(Arc::clone(&lock)));
         let store = Store::new(self.superblock.repository, packs, catalog, blocking)
-            .with_default_profile(self.superblock.default_profile);
+            .with_default_profile(self.superblock.default_profile)
+            .with_gate(self.files.gate().clone());
         (store, lock)
     }
 }
@@ -135,9 +142,11 @@ fn open_engines(
     let superblock = read_superblock(files, path)?;
     let lock = Lock::take(path, &options.program)?;
     let repository = superblock.repository;
-    let catalog = EmbeddedCatalog::open(path, repository, blocking.clone(), files, options.catalog_cache_bytes)?;
+    // Before the catalog: it needs room to open, and on a full disk this is all there is.
+    let files = files.clone().with_reserve(path.join(RESERVE), options.reserve_bytes);
+    let catalog = EmbeddedCatalog::open(path, repository, blocking.clone(), &files, options.catalog_cache_bytes)?;
     let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), files.clone())?;
-    Ok(Engines { superblock, packs, catalog, lock })
+    Ok(Engines { superblock, packs, catalog, files, lock })
 }
 
 /// The superblock is written last: a directory without one is not a repository, whatever a crash left in it.
@@ -154,17 +163,18 @@ fn create_engines(files: &Files, path: &Path, options: &StoreOptions, blocking: 
     }
     remove_interrupted_creation(files, path)?;
     let repository = RepositoryId::random();
-    let catalog = EmbeddedCatalog::create(path, repository, blocking.clone(), files, options.catalog_cache_bytes)?;
+    let files = files.clone().with_reserve(path.join(RESERVE), options.reserve_bytes);
+    let catalog = EmbeddedCatalog::create(path, repository, blocking.clone(), &files, options.catalog_cache_bytes)?;
     let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), files.clone())?;
     let superblock = Superblock::new(repository);
     // The directory's own name first: whoever sees the superblock may rely on the repository.
     let path = path.canonicalize().map_err(|source| Error::io("look at", path, source))?;
     files.sync_directory(parent(&path))?;
     files.publish(&path.join(SUPERBLOCK), &superblock.encode())?;
-    Ok(Engines { superblock, packs, catalog, lock })
+    Ok(Engines { superblock, packs, catalog, files, lock })
 }
 
-const CREATION_LEFTOVERS: [&str; 6] = ["lock", "journal", "journal.new", CATALOG, PACKS, "superblock.new"];
+const CREATION_LEFTOVERS: [&str; 7] = ["lock", "journal", "journal.new", CATALOG, PACKS, RESERVE, "superblock.new"];
 
 fn is_empty_but_for_a_creation(files: &Files, path: &Path) -> Result<bool, Error> {
     let is_known = |found: &Path| CREATION_LEFTOVERS.iter().any(|known| found == path.join(known));

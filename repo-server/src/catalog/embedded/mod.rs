@@ -83,7 +83,7 @@ impl EmbeddedCatalog {
         cache_bytes: usize,
     ) -> Result<Self, Error> {
         let journal = Journal::create(&directory::journal(dir), repository, files.clone())?;
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
         Self::caught_up(index, journal, blocking, files)
     }
 
@@ -101,7 +101,7 @@ impl EmbeddedCatalog {
         files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
         let applied = Reading::new(index.view()).applied()?;
         let journal = Journal::open(&directory::journal(dir), repository, files.clone(), applied)?;
         Self::caught_up(index, journal, blocking, files)

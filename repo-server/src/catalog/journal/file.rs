@@ -75,7 +75,7 @@ impl Journal {
     /// Appends a decision and returns the position behind it. It is durable then: this is the commit point.
     ///
     /// # Errors
-    /// [`Error::Full`] leaves the journal as it was. After any other failure of the disk it is unknown whether
+    /// [`Error::Full`], when there is no reserve either, leaves the journal as it was. After any other failure of the disk it is unknown whether
     /// the decision is durable, and nothing is written any more until the repository is opened again.
     pub fn append(&mut self, decision: &Decision) -> Result<Position, Error> {
         self.files.gate().check()?;
@@ -85,10 +85,17 @@ impl Journal {
         }
         let header = FrameHeader::new(self.key, self.end, &payload);
         let entry = [header.encode().as_slice(), &payload].concat();
-        self.file.write_all_at(&entry, self.end.offset).map_err(|error| self.undo(error))?;
+        match self.write(&entry) {
+            Err(Error::Full { .. }) if self.files.make_room().is_some() => self.write(&entry)?,
+            written => written?,
+        }
         self.file.sync().map_err(|error| self.stop("sync", error))?;
         self.end = self.end.after(payload.len(), header.checksum);
         Ok(self.end)
+    }
+
+    fn write(&self, entry: &[u8]) -> Result<(), Error> {
+        self.file.write_all_at(entry, self.end.offset).map_err(|error| self.undo(error))
     }
 
     /// Drops an unfinished entry, then syncs. Also without one: entries that were written but never synced, by

@@ -50,6 +50,35 @@ fn a_full_disk_leaves_the_journal_as_it_was() {
     assert_eq!(found.collect::<Vec<_>>(), [decisions[0].clone(), decisions[2].clone()]);
 }
 
+#[test]
+fn the_reserve_is_given_up_to_the_journal() {
+    const RESERVE: &str = "/repository/reserve";
+    let disk = Simulated::with_root(Path::new("/repository"));
+    let files = Files::on(Arc::new(disk.clone())).with_reserve(RESERVE.into(), 100);
+    let mut journal = Journal::create(Path::new(PATH), REPOSITORY, files.clone()).unwrap();
+    let reserve = || files.read(Path::new(RESERVE)).unwrap().len();
+    assert_eq!(reserve(), 100);
+    // Full as long as the reserve is there.
+    let mut given_up = false;
+    disk.set_fault(move |call| {
+        given_up |= is_truncate(call) && matches!(call, Call::Truncate(path) if path == Path::new(RESERVE));
+        let needs_room = is_write(call) && !given_up || matches!(call, Call::Allocate(_));
+        needs_room.then_some(ErrorKind::StorageFull)
+    });
+    journal.append(&decisions()[0]).unwrap();
+    assert_eq!(reserve(), 0);
+    assert!(matches!(files.expect_reserve(), Err(Error::Full { .. })), "what was given up is not for packs");
+    assert!(matches!(files.restore_reserve(), Err(Error::Full { .. })));
+    journal.append(&decisions()[1]).unwrap();
+
+    disk.clear_fault();
+    files.restore_reserve().unwrap();
+    files.expect_reserve().unwrap();
+    assert_eq!(reserve(), 100);
+    let found = read(&files, Path::new(PATH), REPOSITORY).unwrap().map(|entry| entry.unwrap().1);
+    assert_eq!(found.collect::<Vec<_>>(), decisions()[..2]);
+}
+
 /// Whatever fails, nothing is written after it.
 fn expect_final_failure(fault: impl Fn(&Call) -> Option<ErrorKind> + Send + 'static) {
     let (mut journal, disk, files) = faulty();
