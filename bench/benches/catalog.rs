@@ -8,8 +8,8 @@ use imprint_server::{
     PackId, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, EmbeddedCatalog, Location, MemoryCatalog, PackRecord},
+    files::Files,
     pack::Purpose,
-    storage::WriteGate,
 };
 
 /// Chunks in a full pack of data that compresses two to one.
@@ -39,7 +39,7 @@ fn catalog(criterion: &mut Criterion) {
         directory.path(),
         RepositoryId::random(),
         Blocking::for_this_machine(),
-        WriteGate::default(),
+        &Files::default(),
         32 << 20,
     );
     let Ok(embedded) = embedded else { return };

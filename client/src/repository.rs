@@ -181,6 +181,12 @@ impl Repository {
         self.description.repository_id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Why the repository no longer accepted writes when it was opened; nothing as long as it does.
+    #[must_use]
+    pub fn writes_stopped(&self) -> Option<&str> {
+        Some(&*self.description.writes_stopped).filter(|why| !why.is_empty())
+    }
+
     /// The directory, when the repository is served inside this process.
     #[must_use]
     pub fn directory(&self) -> Option<&std::path::Path> {

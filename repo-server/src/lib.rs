@@ -6,6 +6,7 @@
 pub mod blocking;
 pub mod catalog;
 pub mod error;
+pub mod files;
 pub mod id;
 pub mod pack;
 pub mod service;

@@ -3,6 +3,7 @@
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
+use imprint_proto::v1::repository_server::RepositoryServer;
 use imprint_server::{
     Error,
     service::{Limits, Service},
@@ -33,6 +34,9 @@ enum Command {
         /// Memory for the catalog's cache, in MiB.
         #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
         catalog_cache: u64,
+        /// Room that is kept for a full disk, in MiB, so that removals still work; 0 for none.
+        #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(..1 << 20))]
+        reserve: u64,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
@@ -55,7 +59,14 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache } => runtime.block_on(serve(data, listen, catalog_cache)),
+        Command::Serve { data, listen, catalog_cache, reserve } => {
+            let options = StoreOptions {
+                catalog_cache_bytes: (catalog_cache as usize) << 20,
+                program: "imprint-server".into(),
+                reserve_bytes: reserve << 20,
+            };
+            runtime.block_on(serve(data, listen, options))
+        }
         Command::Rebuild { data } => runtime.block_on(rebuild(data)),
     };
     match result {
@@ -79,15 +90,21 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 
 type AnyError = Box<dyn std::error::Error>;
 
-async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<(), AnyError> {
-    let options =
-        StoreOptions { catalog_cache_bytes: (catalog_cache as usize) << 20, program: "imprint-server".into() };
+async fn serve(data: PathBuf, listen: SocketAddr, options: StoreOptions) -> Result<(), AnyError> {
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr()?;
     lock.announce(&format!("http://{address}"))?;
     info!(repository = %store.repository(), data = %data.display(), "listening on http://{address}");
     drop(lock); // the store keeps it
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let gate = store.gate().clone();
+    health.set_serving::<RepositoryServer<Service>>().await;
+    tokio::spawn(async move {
+        gate.until_stopped().await;
+        // The server as a whole is still serving: reads work.
+        health.set_not_serving::<RepositoryServer<Service>>().await;
+    });
     let service = Service::new(store, Limits::default());
     let stop = stop_signal()?;
     tonic::transport::Server::builder()
@@ -96,6 +113,7 @@ async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<
         .initial_connection_window_size(8 << 20)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(30)))
+        .add_service(health_service)
         .add_service(service.server())
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
             let _ = stop.await;

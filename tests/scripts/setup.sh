@@ -22,6 +22,7 @@ need '/usr/lib/*/libclang*.so*' libclang-dev
 need /usr/sbin/mkfs.ext4 e2fsprogs
 need /usr/sbin/sfdisk fdisk
 need /usr/sbin/losetup mount
+need strace strace
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -26,8 +26,34 @@ impl Server {
     /// Starts it on a free port and waits until it listens.
     #[must_use]
     pub fn start(data: &Path) -> Self {
-        let mut command = Command::new(program("imprint-server"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env("NO_COLOR", "1");
+        Self::start_with(data, &[])
+    }
+
+    /// The same, with further options.
+    #[must_use]
+    pub fn start_with(data: &Path, options: &[&str]) -> Self {
+        Self::run(Command::new(program("imprint-server")), data, options)
+    }
+
+    /// The same, on a system whose calls fail as strace's `inject` says; `None`, with the reason printed, where strace
+    /// cannot do that. Only calls on `paths` are looked at, or all when there are none.
+    #[must_use]
+    pub fn start_on_faults(data: &Path, inject: &str, paths: &[&Path]) -> Option<Self> {
+        if !can_trace() {
+            return None;
+        }
+        let mut command = Command::new("strace");
+        // -D: the server is our child, and its end is the end of strace.
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={inject}")]);
+        for path in paths {
+            command.arg("-P").arg(path);
+        }
+        command.arg(program("imprint-server"));
+        Some(Self::run(command, data, &[]))
+    }
+
+    fn run(mut command: Command, data: &Path, options: &[&str]) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(options).env("NO_COLOR", "1");
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (found, url) = mpsc::channel();
@@ -116,5 +142,16 @@ impl Loopback {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+fn can_trace() -> bool {
+    let traced = Command::new("strace").args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]).output();
+    match traced {
+        Ok(output) if output.status.success() => true,
+        failed => {
+            println!("skipped: strace is missing or may not trace: {failed:?}");
+            false
+        }
     }
 }

@@ -3,14 +3,18 @@
 //! Writes go to its log but are not synced. Everything in it can be derived from journal and packs; a crash takes
 //! back its latest writes in their order, and the applied position with them, so that opening replays the rest.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
     DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, Options, PrefixRange, ReadOptions, Snapshot, WriteBatch,
 };
 
-use crate::Error;
+use crate::{Error, files::Files};
 
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
 const WRITE_BUFFERS: i32 = 2;
@@ -20,11 +24,15 @@ const MAX_OPEN_FILES: i32 = 128;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const INFO_LOG_BYTES: usize = 1 << 20;
 const INFO_LOG_FILES: usize = 2;
+/// How often a write that waits for RocksDB to notice room looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Sorted keys and values in a directory of their own.
 pub(super) struct RocksIndex {
     db: DB,
     path: PathBuf,
+    /// Has room for a full disk.
+    files: Files,
     /// What every write fails with, when a test says so.
     #[cfg(test)]
     pub(super) write_fault: std::sync::Mutex<Option<fn() -> Error>>,
@@ -57,13 +65,15 @@ impl Batch {
 impl RocksIndex {
     /// Opens the index, or creates it. Memory is bounded by `cache_bytes`, which holds blocks, indexes and filters
     /// alike, and the write buffers.
-    pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Self, Error> {
-        let options = options(cache_bytes);
-        let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
-        let db = DB::open_cf_descriptors(&options, path, [everything]).map_err(|error| failure(path, &error))?;
+    pub(super) fn open(path: &Path, cache_bytes: usize, files: &Files) -> Result<Self, Error> {
+        let db = match open_db(path, cache_bytes) {
+            Err(Error::Full { .. }) if files.make_room().is_some() => open_db(path, cache_bytes)?,
+            opened => opened?,
+        };
         Ok(Self {
             db,
             path: path.to_owned(),
+            files: files.clone(),
             #[cfg(test)]
             write_fault: None.into(),
         })
@@ -93,13 +103,26 @@ impl RocksIndex {
         View { snapshot: self.db.snapshot(), index: self }
     }
 
-    /// Makes all changes of a batch, or none.
+    /// Makes all changes of a batch, or none. On a full disk the reserve is given up, and RocksDB gets the time that it
+    /// takes to notice.
+    #[allow(clippy::needless_pass_by_value)] // a batch is written once
     pub(super) fn write(&self, batch: Batch) -> Result<(), Error> {
+        let mut written = self.try_write(&batch);
+        while let Err(Error::Full { .. }) = written
+            && self.files.make_room().is_some_and(|until| Instant::now() < until)
+        {
+            thread::sleep(LOOK_AGAIN);
+            written = self.try_write(&batch);
+        }
+        written
+    }
+
+    fn try_write(&self, batch: &Batch) -> Result<(), Error> {
         #[cfg(test)]
         if let Some(fault) = *self.write_fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Err(fault());
         }
-        self.db.write(batch.0).map_err(|error| failure(&self.path, &error))
+        self.db.write(WriteBatch::from_data(batch.0.data())).map_err(|error| failure(&self.path, &error))
     }
 }
 
@@ -147,6 +170,12 @@ impl View<'_> {
     fn failure(&self, error: &rocksdb::Error) -> Error {
         failure(&self.index.path, error)
     }
+}
+
+fn open_db(path: &Path, cache_bytes: usize) -> Result<DB, Error> {
+    let options = options(cache_bytes);
+    let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+    DB::open_cf_descriptors(&options, path, [everything]).map_err(|error| failure(path, &error))
 }
 
 fn within(prefix: &[u8]) -> ReadOptions {
@@ -199,7 +228,7 @@ mod tests {
     }
 
     fn sample(path: &Path) -> RocksIndex {
-        let index = RocksIndex::open(path, 1 << 20).unwrap();
+        let index = RocksIndex::open(path, 1 << 20, &Files::default()).unwrap();
         let mut batch = Batch::default();
         for (key, value) in [("a", "0"), ("ka", "1"), ("kb", "2"), ("kc", "3"), ("l", "4")] {
             batch.put(key.as_bytes(), value.as_bytes());
@@ -254,7 +283,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(sample(dir.path()));
         std::fs::write(dir.path().join("CURRENT"), "no manifest\n").unwrap();
-        let Err(error) = RocksIndex::open(dir.path(), 1 << 20) else { panic!("opened") };
+        let Err(error) = RocksIndex::open(dir.path(), 1 << 20, &Files::default()) else { panic!("opened") };
         assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
         assert!(error.hint().contains("imprint-server rebuild"));
     }

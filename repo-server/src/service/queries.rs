@@ -22,6 +22,7 @@ pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
         profiles: vec![Profile::V1.number.into()],
         codecs: vec![Codec::Raw.number().into(), Codec::Zstd.number().into()],
         features: Vec::new(),
+        writes_stopped: store.gate().stopped().unwrap_or_default().into(),
     }
 }
 

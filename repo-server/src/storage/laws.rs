@@ -4,8 +4,8 @@ use std::{num::NonZero, ops::Range};
 
 use bytes::Bytes;
 
-use super::{LocalPacks, MemoryPacks, PackStorage, WriteGate};
-use crate::{Error, PackId, blocking::Blocking};
+use super::{LocalPacks, MemoryPacks, PackStorage};
+use crate::{Error, PackId, blocking::Blocking, files::Files};
 
 const PACK: PackId = PackId::from_bytes([0xab; 16]);
 const OTHER: PackId = PackId::from_bytes([0x0c; 16]);
@@ -40,7 +40,7 @@ laws! {
 
 fn open(dir: &std::path::Path) -> LocalPacks {
     let blocking = Blocking::new(NonZero::<usize>::MIN);
-    LocalPacks::open(dir.join("packs"), blocking, WriteGate::default()).unwrap()
+    LocalPacks::open(dir.join("packs"), blocking, Files::default()).unwrap()
 }
 
 async fn seal(storage: &dyn PackStorage, pack: PackId, pieces: &[&'static str]) -> Result<(), Error> {
@@ -220,13 +220,13 @@ mod files {
     #[tokio::test]
     async fn a_stopped_gate_ends_writing_and_not_reading() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = WriteGate::default();
+        let directory = Files::default();
         let blocking = Blocking::new(NonZero::<usize>::MIN);
-        let storage = LocalPacks::open(dir.path().join("packs"), blocking, gate.clone()).unwrap();
+        let storage = LocalPacks::open(dir.path().join("packs"), blocking, directory.clone()).unwrap();
         seal(&storage, PACK, &["sealed"]).await.unwrap();
         let mut appending = storage.create(OTHER).await.unwrap();
         let sealing = storage.create(PackId::random()).await.unwrap();
-        gate.stop("the disk died");
+        directory.gate().stop("the disk died");
 
         let stopped = |outcome| matches!(outcome, Err(Error::WritesStopped { why }) if why == "the disk died");
         assert!(stopped(seal(&storage, OTHER, &[]).await));

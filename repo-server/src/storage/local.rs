@@ -4,7 +4,7 @@
 //! anything, sync both directories. So a file in its place is whole, and what is in `incoming/` was never sealed.
 
 use std::{
-    fs, io,
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -14,8 +14,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::{incoming::Incoming, layout::Layout, open_packs::OpenPacks};
-use super::{PackSink, PackStorage, WriteGate, durable::sync_directory};
-use crate::{Error, PackId, blocking::Blocking, store::Lock};
+use super::{PackSink, PackStorage};
+use crate::{
+    Error, PackId,
+    blocking::Blocking,
+    files::{Files, parent},
+    store::Lock,
+};
 
 mod incoming;
 mod layout;
@@ -31,7 +36,7 @@ pub struct LocalPacks {
 #[derive(Debug)]
 struct Shared {
     layout: Layout,
-    gate: WriteGate,
+    files: Files,
     open_packs: OpenPacks,
     /// The last field: released when nobody reads or writes packs any more.
     lock: OnceLock<Arc<Lock>>,
@@ -41,9 +46,10 @@ impl LocalPacks {
     /// Opens `dir`, creates it when it does not exist, and removes packs that were never sealed.
     ///
     /// Blocks. The caller keeps other processes away from `dir`: what they are writing looks like a leftover.
-    pub fn open(dir: PathBuf, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
-        let layout = Layout::open(dir)?;
-        let shared = Shared { layout, gate, open_packs: OpenPacks::default(), lock: OnceLock::new() };
+    pub fn open(dir: PathBuf, blocking: Blocking, files: Files) -> Result<Self, Error> {
+        let layout = Layout::open(files.clone(), dir)?;
+        let open_packs = OpenPacks::new(files.clone());
+        let shared = Shared { layout, files, open_packs, lock: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared), blocking })
     }
 
@@ -86,28 +92,31 @@ impl PackStorage for LocalPacks {
 
 impl Shared {
     fn create(&self, pack: PackId) -> Result<Incoming, Error> {
-        self.gate.check()?;
+        self.files.gate().check()?;
+        self.files.restore_reserve()?;
         // Not final when it fails: nothing was written yet, and too many open files is no broken disk.
-        Incoming::create(self.layout.incoming(pack))
+        Incoming::create(&self.files, self.layout.incoming(pack))
     }
 
     fn append(&self, mut incoming: Incoming, bytes: &[u8]) -> Result<Incoming, Error> {
-        self.gate.check()?;
-        self.gate.written(incoming.append(bytes))?;
+        self.files.gate().check()?;
+        self.files.expect_reserve()?;
+        self.files.gate().written(incoming.append(bytes))?;
         Ok(incoming)
     }
 
     fn seal(&self, pack: PackId, incoming: Incoming) -> Result<(), Error> {
-        self.gate.check()?;
+        self.files.gate().check()?;
         // Out of space here costs this pack only: nothing relies on it before its name is durable.
-        self.gate.written(incoming.sync())?;
+        self.files.gate().written(incoming.sync())?;
         let place = self.layout.place(pack);
         let renamed = incoming.rename(&place);
         if is_taken(&renamed) {
             return renamed;
         }
-        self.gate.written(renamed)?;
-        self.gate.synced(sync_directory(parent(&place)).and_then(|()| sync_directory(&self.layout.incoming_dir())))
+        self.files.gate().written(renamed)?;
+        let sync = |directory: &Path| self.files.sync_directory(directory);
+        self.files.gate().synced(sync(parent(&place)).and_then(|()| sync(&self.layout.incoming_dir())))
     }
 
     fn read(&self, pack: PackId, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
@@ -116,15 +125,14 @@ impl Shared {
     }
 
     fn length(&self, pack: PackId) -> Result<u64, Error> {
-        let place = self.layout.place(pack);
-        fs::metadata(&place).map(|found| found.len()).map_err(|error| missing_or_io(pack, "look at", &place, error))
+        self.open_packs.open(pack, &self.layout.place(pack)).map(|file| file.length())
     }
 
     fn delete(&self, pack: PackId) -> Result<(), Error> {
-        self.gate.check()?;
+        self.files.gate().check()?;
         let place = self.layout.place(pack);
-        self.gate.synced(self.open_packs.remove(pack, &place))?;
-        self.gate.synced(sync_directory(parent(&place)))
+        self.files.gate().synced(self.open_packs.remove(pack, &place))?;
+        self.files.gate().synced(self.files.sync_directory(parent(&place)))
     }
 }
 
@@ -137,10 +145,6 @@ fn missing_or_io(pack: PackId, what: &'static str, path: &Path, error: io::Error
 
 fn is_taken(renamed: &Result<(), Error>) -> bool {
     matches!(renamed, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists)
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().expect("packs lie in directories")
 }
 
 /// Writes one pack. The file travels into each step and comes back only when that succeeded: after an error, or when
@@ -176,30 +180,24 @@ impl PackSink for LocalSink {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::{File, OpenOptions},
-        num::NonZero,
-        pin::pin,
-    };
+    use std::{num::NonZero, pin::pin};
 
     use super::*;
+    use crate::files::simulated::{Call, Simulated};
 
     const PACK: PackId = PackId::from_bytes([3; 16]);
 
-    fn opened() -> (tempfile::TempDir, LocalPacks) {
-        let dir = tempfile::tempdir().unwrap();
-        let blocking = Blocking::for_this_machine();
-        let packs = LocalPacks::open(dir.path().join("packs"), blocking, WriteGate::default()).unwrap();
-        (dir, packs)
+    fn opened() -> (Simulated, LocalPacks) {
+        let disk = Simulated::with_root(Path::new("/repository"));
+        let files = Files::on(Arc::new(disk.clone()));
+        let packs = LocalPacks::open("/repository/packs".into(), Blocking::for_this_machine(), files).unwrap();
+        (disk, packs)
     }
 
-    /// Writes a byte to `file` as if it were the pack's, then seals it.
-    async fn write_to(packs: &LocalPacks, file: File) -> Result<(), Error> {
-        let path = packs.shared.layout.incoming(PACK);
-        File::create_new(&path).unwrap();
-        let incoming = Some(Incoming::on(file, path));
-        let mut sink = Box::new(LocalSink { packs: packs.clone(), pack: PACK, incoming });
-        if let Err(error) = sink.append(Bytes::from_static(b"x")).await {
+    /// Writes and seals a pack.
+    async fn write(packs: &LocalPacks) -> Result<(), Error> {
+        let mut sink = packs.create(PACK).await?;
+        if let Err(error) = sink.append(Bytes::from_static(b"xx")).await {
             assert!(sink.append(Bytes::from_static(b"y")).await.is_err(), "its tail is unknown");
             assert!(sink.seal().await.is_err(), "its tail is unknown");
             return Err(error);
@@ -208,24 +206,34 @@ mod tests {
     }
 
     fn nothing_is_left(packs: &LocalPacks) -> bool {
-        packs.shared.layout.list().unwrap().is_empty() && !packs.shared.layout.incoming(PACK).exists()
+        let incoming = packs.shared.files.list(&packs.shared.layout.incoming_dir()).unwrap();
+        packs.shared.layout.list().unwrap().is_empty() && incoming.is_empty()
     }
 
     #[tokio::test]
     async fn a_full_disk_costs_that_pack_only() {
-        let (_dir, packs) = opened();
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let error = write_to(&packs, full).await.unwrap_err();
-        assert!(matches!(error, Error::Full { .. }), "{error}");
-        assert!(nothing_is_left(&packs));
-        packs.create(PACK).await.unwrap().seal().await.unwrap();
+        let (disk, packs) = opened();
+        let steps: [fn(&Call) -> bool; 4] = [
+            |call| matches!(call, Call::Create(_)),
+            |call| matches!(call, Call::Write(_)),
+            |call| matches!(call, Call::Sync(_)),
+            |call| matches!(call, Call::Rename { .. }),
+        ];
+        for full in steps {
+            disk.set_fault(move |call| full(call).then_some(io::ErrorKind::StorageFull));
+            let error = write(&packs).await.unwrap_err();
+            assert!(matches!(error, Error::Full { .. }), "{error}");
+            assert!(nothing_is_left(&packs));
+        }
+        disk.clear_fault();
+        write(&packs).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_failed_write_is_final() {
-        let (_dir, packs) = opened();
-        let read_only = File::open("/dev/null").unwrap();
-        let error = write_to(&packs, read_only).await.unwrap_err();
+        let (disk, packs) = opened();
+        disk.set_fault(|call| matches!(call, Call::Write(_)).then_some(io::ErrorKind::Other));
+        let error = write(&packs).await.unwrap_err();
         assert!(matches!(error, Error::Io { what: "write", .. }), "{error}");
         assert!(nothing_is_left(&packs));
         assert!(matches!(packs.create(PACK).await, Err(Error::WritesStopped { .. })));
@@ -233,10 +241,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_sync_is_final_and_the_pack_does_not_appear() {
-        let (_dir, packs) = opened();
-        // Takes every write and cannot sync.
-        let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
-        let error = write_to(&packs, null).await.unwrap_err();
+        let (disk, packs) = opened();
+        disk.set_fault(|call| matches!(call, Call::Sync(_)).then_some(io::ErrorKind::Other));
+        let error = write(&packs).await.unwrap_err();
         assert!(matches!(error, Error::Io { what: "sync", .. }), "{error}");
         assert!(nothing_is_left(&packs));
         assert!(matches!(packs.create(PACK).await, Err(Error::WritesStopped { .. })));
@@ -244,8 +251,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_failed_sync_of_a_directory_is_final_and_reads_go_on() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            let (disk, packs) = opened();
+            disk.set_fault(move |call| matches!(call, Call::SyncDirectory(_)).then_some(kind));
+            assert!(write(&packs).await.is_err());
+            disk.clear_fault();
+            assert!(matches!(packs.create(PACK).await, Err(Error::WritesStopped { .. })));
+            assert_eq!(packs.read(PACK, vec![0..1, 1..2]).await.unwrap(), ["x", "x"]);
+        }
+    }
+
+    #[tokio::test]
     async fn a_write_whose_caller_went_away_leaves_nothing_to_append_to() {
-        let (_dir, mut packs) = opened();
+        let (_disk, mut packs) = opened();
         packs.blocking = Blocking::new(NonZero::<usize>::MIN);
         let mut sink = packs.create(PACK).await.unwrap();
         {

@@ -9,15 +9,12 @@ use bytes::Bytes;
 
 use crate::{Error, PackId};
 
-pub mod durable;
-
-mod gate;
 #[cfg(test)]
 mod laws;
 mod local;
 mod memory;
 
-pub use gate::WriteGate;
+pub use crate::files::WriteGate;
 pub use local::LocalPacks;
 pub use memory::MemoryPacks;
 

@@ -1,11 +1,6 @@
 //! A repository in a directory: `superblock`, `journal`, `catalog/`, `packs/`, `lock`.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use imprint_content::DecodeError;
 
@@ -13,13 +8,17 @@ use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::EmbeddedCatalog,
-    storage::{LocalPacks, WriteGate},
+    files::{Files, parent},
+    storage::LocalPacks,
 };
 
 use super::{Lock, Store, Superblock, recover};
 
 const SUPERBLOCK: &str = "superblock";
 const PACKS: &str = "packs";
+const CATALOG: &str = "catalog";
+/// Takes room that is given up when the disk is full.
+const RESERVE: &str = "reserve";
 
 /// What to do where there is no repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +36,13 @@ pub struct StoreOptions {
     pub catalog_cache_bytes: usize,
     /// Shown to those who find the repository in use.
     pub program: String,
+    /// Room that is kept for a full disk, in bytes; 0 for none. Less than 32 MiB may not be enough for RocksDB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { catalog_cache_bytes: 32 << 20, program: "imprint".into() }
+        Self { catalog_cache_bytes: 32 << 20, program: "imprint".into(), reserve_bytes: 64 << 20 }
     }
 }
 
@@ -59,10 +60,20 @@ impl Directory {
     /// # Errors
     /// [`Error::Locked`], [`Error::NoRepository`], [`Error::NotEmpty`], [`Error::Incompatible`], or damage.
     pub async fn open(path: &Path, mode: OpenMode, options: StoreOptions) -> Result<Self, Error> {
+        Self::open_on(Files::default(), path, mode, options).await
+    }
+
+    /// The same, on any file system. The lock and RocksDB are on this machine's in any case.
+    pub(crate) async fn open_on(
+        files: Files,
+        path: &Path,
+        mode: OpenMode,
+        options: StoreOptions,
+    ) -> Result<Self, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
-            let (path, options, blocking) = (path.to_owned(), options.clone(), blocking.clone());
-            blocking.clone().run(move || open_engines(&path, mode, &options, &blocking)).await?
+            let (path, blocking) = (path.to_owned(), blocking.clone());
+            blocking.clone().run(move || open_engines(&files, &path, mode, &options, &blocking)).await?
         };
         let (store, lock) = opened.into_store(blocking);
         recover::index_unknown_packs(&store).await?;
@@ -75,18 +86,19 @@ impl Directory {
         let opened = {
             let (path, engines) = (path.to_owned(), blocking.clone());
             let rebuild = move || {
-                let superblock = read_superblock(&path)?;
+                let files = Files::default();
+                let superblock = read_superblock(&files, &path)?;
                 let lock = Lock::take(&path, &options.program)?;
-                let gate = WriteGate::default();
+                let files = files.with_reserve(path.join(RESERVE), options.reserve_bytes);
                 let catalog = EmbeddedCatalog::rebuild(
                     &path,
                     superblock.repository,
                     engines.clone(),
-                    gate.clone(),
+                    &files,
                     options.catalog_cache_bytes,
                 )?;
-                let packs = LocalPacks::open(path.join(PACKS), engines, gate)?;
-                Ok::<_, Error>(Engines { superblock, packs, catalog, lock })
+                let packs = LocalPacks::open(path.join(PACKS), engines, files.clone())?;
+                Ok::<_, Error>(Engines { superblock, packs, catalog, files, lock })
             };
             blocking.run(rebuild).await?
         };
@@ -98,6 +110,7 @@ struct Engines {
     superblock: Superblock,
     packs: LocalPacks,
     catalog: EmbeddedCatalog,
+    files: Files,
     lock: Lock,
 }
 
@@ -107,91 +120,92 @@ impl Engines {
         let packs = Arc::new(self.packs.keeping(Arc::clone(&lock)));
         let catalog = Arc::new(self.catalog.keeping(Arc::clone(&lock)));
         let store = Store::new(self.superblock.repository, packs, catalog, blocking)
-            .with_default_profile(self.superblock.default_profile);
+            .with_default_profile(self.superblock.default_profile)
+            .with_gate(self.files.gate().clone());
         (store, lock)
     }
 }
 
-fn open_engines(path: &Path, mode: OpenMode, options: &StoreOptions, blocking: &Blocking) -> Result<Engines, Error> {
-    let gate = WriteGate::default();
-    if !path.join(SUPERBLOCK).exists() {
+fn open_engines(
+    files: &Files,
+    path: &Path,
+    mode: OpenMode,
+    options: &StoreOptions,
+    blocking: &Blocking,
+) -> Result<Engines, Error> {
+    if !files.exists(&path.join(SUPERBLOCK))? {
         match mode {
             OpenMode::Existing => return Err(Error::NoRepository(path.to_owned())),
-            OpenMode::OrCreate => return create_engines(path, options, blocking, &gate),
+            OpenMode::OrCreate => return create_engines(files, path, options, blocking),
         }
     }
-    let superblock = read_superblock(path)?;
+    let superblock = read_superblock(files, path)?;
     let lock = Lock::take(path, &options.program)?;
     let repository = superblock.repository;
-    let catalog = EmbeddedCatalog::open(path, repository, blocking.clone(), gate.clone(), options.catalog_cache_bytes)?;
-    let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), gate)?;
-    Ok(Engines { superblock, packs, catalog, lock })
+    // Before the catalog: it needs room to open, and on a full disk this is all there is.
+    let files = files.clone().with_reserve(path.join(RESERVE), options.reserve_bytes);
+    let catalog = EmbeddedCatalog::open(path, repository, blocking.clone(), &files, options.catalog_cache_bytes)?;
+    let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), files.clone())?;
+    Ok(Engines { superblock, packs, catalog, files, lock })
 }
 
 /// The superblock is written last: a directory without one is not a repository, whatever a crash left in it.
-fn create_engines(
-    path: &Path,
-    options: &StoreOptions,
-    blocking: &Blocking,
-    gate: &WriteGate,
-) -> Result<Engines, Error> {
+fn create_engines(files: &Files, path: &Path, options: &StoreOptions, blocking: &Blocking) -> Result<Engines, Error> {
     fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
-    if !is_empty_but_for_a_creation(path)? {
+    if !is_empty_but_for_a_creation(files, path)? {
         return Err(Error::NotEmpty(path.to_owned()));
     }
     let lock = Lock::take(path, &options.program)?;
-    if path.join(SUPERBLOCK).exists() {
+    if files.exists(&path.join(SUPERBLOCK))? {
         // Somebody else created it between the look and the lock.
         drop(lock);
-        return open_engines(path, OpenMode::Existing, options, blocking);
+        return open_engines(files, path, OpenMode::Existing, options, blocking);
     }
-    remove_interrupted_creation(path)?;
+    remove_interrupted_creation(files, path)?;
     let repository = RepositoryId::random();
-    let catalog =
-        EmbeddedCatalog::create(path, repository, blocking.clone(), gate.clone(), options.catalog_cache_bytes)?;
-    let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), gate.clone())?;
+    let files = files.clone().with_reserve(path.join(RESERVE), options.reserve_bytes);
+    let catalog = EmbeddedCatalog::create(path, repository, blocking.clone(), &files, options.catalog_cache_bytes)?;
+    let packs = LocalPacks::open(path.join(PACKS), blocking.clone(), files.clone())?;
     let superblock = Superblock::new(repository);
-    write_superblock(path, &superblock)?;
-    Ok(Engines { superblock, packs, catalog, lock })
+    // The directory's own name first: whoever sees the superblock may rely on the repository.
+    let path = path.canonicalize().map_err(|source| Error::io("look at", path, source))?;
+    files.sync_directory(parent(&path))?;
+    files.publish(&path.join(SUPERBLOCK), &superblock.encode())?;
+    Ok(Engines { superblock, packs, catalog, files, lock })
 }
 
-const CREATION_LEFTOVERS: [&str; 6] = ["lock", "journal", "journal.new", "catalog", PACKS, "superblock.new"];
+const CREATION_LEFTOVERS: [&str; 7] = ["lock", "journal", "journal.new", CATALOG, PACKS, RESERVE, "superblock.new"];
 
-fn is_empty_but_for_a_creation(path: &Path) -> Result<bool, Error> {
-    let error = |source| Error::io("list", path, source);
-    for entry in fs::read_dir(path).map_err(error)? {
-        let name = entry.map_err(error)?.file_name();
-        if !CREATION_LEFTOVERS.iter().any(|known| *known == name) {
-            return Ok(false);
-        }
-    }
+fn is_empty_but_for_a_creation(files: &Files, path: &Path) -> Result<bool, Error> {
+    let is_known = |found: &Path| CREATION_LEFTOVERS.iter().any(|known| found == path.join(known));
+    let only_leftovers = files.list(path)?.iter().all(|found| is_known(found));
     // Packs without a superblock are somebody's data, not a leftover.
-    Ok(!has_packs(&path.join(PACKS)))
+    Ok(only_leftovers && !has_packs(files, &path.join(PACKS)))
 }
 
-fn has_packs(packs: &Path) -> bool {
-    let Ok(fan_out) = fs::read_dir(packs) else { return false };
-    fan_out.flatten().any(|directory| fs::read_dir(directory.path()).is_ok_and(|mut files| files.next().is_some()))
+fn has_packs(files: &Files, packs: &Path) -> bool {
+    let Ok(fan_out) = files.list(packs) else { return false };
+    fan_out.iter().any(|directory| files.list(directory).is_ok_and(|packs| !packs.is_empty()))
 }
 
-/// Nothing was ever promised about these: the superblock, written last, is not there.
-fn remove_interrupted_creation(path: &Path) -> Result<(), Error> {
-    for name in CREATION_LEFTOVERS.iter().filter(|name| **name != "lock") {
-        let leftover = path.join(name);
-        let removed = if leftover.is_dir() { fs::remove_dir_all(&leftover) } else { fs::remove_file(&leftover) };
-        match removed {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", leftover, source));
-            }
-            _ => {}
-        }
+/// Nothing was ever promised about these: the superblock, written last, is not there. Directories of packs are empty
+/// and stay.
+fn remove_interrupted_creation(files: &Files, path: &Path) -> Result<(), Error> {
+    for name in CREATION_LEFTOVERS.iter().filter(|name| !["lock", CATALOG, PACKS].contains(name)) {
+        files.remove(&path.join(name))?;
     }
-    Ok(())
+    // RocksDB's own files.
+    match fs::remove_dir_all(path.join(CATALOG)) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path.join(CATALOG), source))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn read_superblock(path: &Path) -> Result<Superblock, Error> {
+fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, Error> {
     let file = path.join(SUPERBLOCK);
-    let bytes = match fs::read(&file) {
+    let bytes = match files.read(&file) {
         Ok(bytes) => bytes,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::NoRepository(path.to_owned()));
@@ -206,18 +220,4 @@ fn read_superblock(path: &Path) -> Result<Superblock, Error> {
         Some(why) => Err(Error::Incompatible { path: path.to_owned(), why }),
         None => Ok(superblock),
     }
-}
-
-fn write_superblock(path: &Path, superblock: &Superblock) -> Result<(), Error> {
-    let (new, file): (PathBuf, PathBuf) = (path.join("superblock.new"), path.join(SUPERBLOCK));
-    let write = || {
-        let mut out = File::create(&new)?;
-        out.write_all(&superblock.encode())?;
-        out.sync_all()?;
-        fs::rename(&new, &file)?;
-        File::open(path)?.sync_all()?;
-        // The directory itself must survive too.
-        path.canonicalize()?.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-    };
-    write().map_err(|source| Error::io("write", &file, source))
 }

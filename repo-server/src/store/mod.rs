@@ -25,6 +25,7 @@ use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, VersionKey, VersionRecord},
+    files::WriteGate,
     pack::Purpose,
     storage::PackStorage,
 };
@@ -47,6 +48,7 @@ pub struct Store {
     packs: Arc<dyn PackStorage>,
     catalog: Arc<dyn Catalog>,
     nodes: NodeReader,
+    gate: WriteGate,
 }
 
 impl Store {
@@ -59,7 +61,7 @@ impl Store {
         blocking: Blocking,
     ) -> Self {
         let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking);
-        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes }
+        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes, gate: WriteGate::default() }
     }
 
     /// The same repository, whose superblock names this profile for new images.
@@ -67,6 +69,19 @@ impl Store {
     pub const fn with_default_profile(mut self, number: u16) -> Self {
         self.default_profile = number;
         self
+    }
+
+    /// The same repository, whose engines share this switch.
+    #[must_use]
+    pub fn with_gate(mut self, gate: WriteGate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// Whether the repository accepts writes, and why not.
+    #[must_use]
+    pub const fn gate(&self) -> &WriteGate {
+        &self.gate
     }
 
     /// Number of the profile that new images use.

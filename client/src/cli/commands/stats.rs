@@ -21,7 +21,7 @@ impl Stats {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
         let stats = repo.stats().await?;
-        context.output.result(&Report::new(repo.id(), &stats))?;
+        context.output.result(&Report::new(repo.id(), &stats, repo.writes_stopped()))?;
         Ok(Exit::Done)
     }
 }
@@ -40,10 +40,12 @@ struct Report {
     nodes: u64,
     /// Data of all versions by what is stored; nothing when nothing is stored.
     ratio: Option<f64>,
+    /// Why the repository no longer accepts writes; nothing as long as it does.
+    writes_stopped: Option<String>,
 }
 
 impl Report {
-    fn new(repository: String, stats: &imprint_client::Stats) -> Self {
+    fn new(repository: String, stats: &imprint_client::Stats, writes_stopped: Option<&str>) -> Self {
         Self {
             repository,
             images: stats.images,
@@ -55,6 +57,7 @@ impl Report {
             chunks: stats.chunks,
             nodes: stats.nodes,
             ratio: (stats.pack_bytes > 0).then(|| stats.data_bytes as f64 / stats.pack_bytes as f64),
+            writes_stopped: writes_stopped.map(Into::into),
         }
     }
 }
@@ -71,6 +74,9 @@ impl fmt::Display for Report {
         if let Some(ratio) = self.ratio {
             table.field("ratio", format!("{ratio:.1} (data of all versions to bytes stored)"));
         }
+        if let Some(why) = &self.writes_stopped {
+            table.field("writes stopped", why);
+        }
         table.fmt(f)
     }
 }
@@ -81,10 +87,12 @@ mod tests {
 
     #[test]
     fn an_empty_repository_has_no_ratio() {
-        let empty = Report::new(String::new(), &imprint_client::Stats::default());
+        let empty = Report::new(String::new(), &imprint_client::Stats::default(), None);
         assert_eq!(empty.ratio, None);
         let stats = imprint_client::Stats { data_bytes: 300, pack_bytes: 100, ..Default::default() };
-        let report = Report::new("07".repeat(16), &stats);
+        let report = Report::new("07".repeat(16), &stats, None);
         assert!(report.to_string().ends_with("ratio             3.0 (data of all versions to bytes stored)"));
+        let stopped = Report::new(String::new(), &stats, Some("cannot sync it"));
+        assert!(stopped.to_string().ends_with("writes stopped    cannot sync it"));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, storage::durable::sync_directory};
+use crate::{Error, files::Files};
 
 const JOURNAL: &str = "journal";
 const INDEX: &str = "catalog";
@@ -34,5 +34,5 @@ pub(super) fn move_index_aside(dir: &Path) -> Result<(), Error> {
     }
     tracing::info!(from = %index.display(), to = %aside.display(), "keeping the former index");
     fs::rename(&index, &aside).map_err(failed)?;
-    sync_directory(dir)
+    Files::default().sync_directory(dir)
 }

@@ -26,7 +26,13 @@ use super::{
     keys,
     rocks::{Batch, RocksIndex},
 };
-use crate::{Error, RepositoryId, UploadId, blocking::Blocking, pack::Purpose, storage::WriteGate, store::Lock};
+use crate::{
+    Error, RepositoryId, UploadId,
+    blocking::Blocking,
+    files::{Files, WriteGate},
+    pack::Purpose,
+    store::Lock,
+};
 
 mod decisions;
 mod directory;
@@ -73,12 +79,12 @@ impl EmbeddedCatalog {
         dir: &Path,
         repository: RepositoryId,
         blocking: Blocking,
-        gate: WriteGate,
+        files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        let journal = Journal::create(&directory::journal(dir), repository, gate.clone())?;
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
-        Self::caught_up(index, journal, blocking, gate)
+        let journal = Journal::create(&directory::journal(dir), repository, files.clone())?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
+        Self::caught_up(index, journal, blocking, files)
     }
 
     /// Opens the catalog and applies the decisions that a crash kept from its index. Blocks.
@@ -92,13 +98,13 @@ impl EmbeddedCatalog {
         dir: &Path,
         repository: RepositoryId,
         blocking: Blocking,
-        gate: WriteGate,
+        files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
         let applied = Reading::new(index.view()).applied()?;
-        let journal = Journal::open(&directory::journal(dir), repository, gate.clone(), applied)?;
-        Self::caught_up(index, journal, blocking, gate)
+        let journal = Journal::open(&directory::journal(dir), repository, files.clone(), applied)?;
+        Self::caught_up(index, journal, blocking, files)
     }
 
     /// Derives the catalog anew from the journal. Blocks. The caller then adds every pack again.
@@ -111,17 +117,18 @@ impl EmbeddedCatalog {
         dir: &Path,
         repository: RepositoryId,
         blocking: Blocking,
-        gate: WriteGate,
+        files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        super::journal::read(&directory::journal(dir), repository)?.try_for_each(|entry| entry.map(drop))?;
+        super::journal::read(files, &directory::journal(dir), repository)?.try_for_each(|entry| entry.map(drop))?;
         directory::move_index_aside(dir)?;
-        Self::open(dir, repository, blocking, gate, cache_bytes)
+        Self::open(dir, repository, blocking, files, cache_bytes)
     }
 
-    fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
+    fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, files: &Files) -> Result<Self, Error> {
         expect_known_format(&index)?;
         replay::catch_up(&index, &journal)?;
+        let gate = files.gate().clone();
         let inner = Inner { index, journal: Mutex::new(journal), holds: Mutex::new(()), gate, lock: OnceLock::new() };
         Ok(Self { inner: Arc::new(inner), blocking })
     }

@@ -1,36 +1,31 @@
 //! The file that decisions are appended to.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use super::{
     entry::Decision,
     frame::{FileHeader, FrameHeader, MAX_PAYLOAD_BYTES, Position},
-    medium::Medium,
     reader::{self, Entries},
 };
 use crate::{
     Error, RepositoryId,
-    storage::{
-        WriteGate,
-        durable::{rename_new, sync_directory},
-    },
+    files::{Access, File, Files},
 };
 
 /// An open journal.
 ///
 /// Written by one process at a time; the repository's lock sees to that.
 #[derive(Debug)]
-pub struct Journal<M = File> {
-    medium: M,
+pub struct Journal {
+    files: Files,
+    file: Box<dyn File>,
     path: PathBuf,
     repository: RepositoryId,
     key: u32,
     end: Position,
-    gate: WriteGate,
 }
 
 impl Journal {
@@ -38,10 +33,10 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::NotEmpty`] when there is one already: it is never overwritten.
-    pub fn create(path: &Path, repository: RepositoryId, gate: WriteGate) -> Result<Self, Error> {
+    pub fn create(path: &Path, repository: RepositoryId, files: Files) -> Result<Self, Error> {
         let header = FileHeader { repository, key: random_key() };
-        publish(path, &header.encode())?;
-        Self::open(path, repository, gate, Position::START)
+        files.publish(path, &header.encode())?;
+        Self::open(path, repository, files, Position::START)
     }
 
     /// Opens a journal and cuts off an entry that a crash left unfinished.
@@ -51,38 +46,26 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::FileCorrupt`] with a byte offset; nothing was changed then.
-    pub fn open(path: &Path, repository: RepositoryId, gate: WriteGate, applied: Position) -> Result<Self, Error> {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.map_err(|error| Error::io("open", path, error))?;
-        let mut entries = reader::read(path, repository)?;
+    pub fn open(path: &Path, repository: RepositoryId, files: Files, applied: Position) -> Result<Self, Error> {
+        let file = files.open(path, Access::Write).map_err(|error| Error::io("open", path, error))?;
+        let mut entries = reader::read(&files, path, repository)?;
         find_applied(&mut entries, applied).and_then(|found| match found {
             true => Ok(()),
             false => Err(Error::FileCorrupt { path: path.to_owned(), why: not_applied(applied, entries.position()) }),
         })?;
-        let journal =
-            Self { medium: file, path: path.to_owned(), repository, key: entries.key(), end: entries.position(), gate };
+        let (key, end) = (entries.key(), entries.position());
+        let journal = Self { files, file, path: path.to_owned(), repository, key, end };
         journal.settle(entries.has_rest())?;
         Ok(journal)
     }
 
     /// The decisions behind `position`, which must be one that this journal gave.
     pub fn read_from(&self, position: Position) -> Result<Entries, Error> {
-        let mut entries = reader::read(&self.path, self.repository)?;
+        let mut entries = reader::read(&self.files, &self.path, self.repository)?;
         entries.seek(position)?;
         Ok(entries)
     }
-}
 
-#[cfg(test)]
-impl<M> Journal<M> {
-    /// The same journal, with something between it and its file.
-    pub(super) fn map_medium<N>(self, wrap: impl FnOnce(M) -> N) -> Journal<N> {
-        let Self { medium, path, repository, key, end, gate } = self;
-        Journal { medium: wrap(medium), path, repository, key, end, gate }
-    }
-}
-
-impl<M: Medium> Journal<M> {
     /// Behind the last entry.
     #[must_use]
     pub const fn end(&self) -> Position {
@@ -92,20 +75,27 @@ impl<M: Medium> Journal<M> {
     /// Appends a decision and returns the position behind it. It is durable then: this is the commit point.
     ///
     /// # Errors
-    /// [`Error::Full`] leaves the journal as it was. After any other failure of the disk it is unknown whether
+    /// [`Error::Full`], when there is no reserve either, leaves the journal as it was. After any other failure of the disk it is unknown whether
     /// the decision is durable, and nothing is written any more until the repository is opened again.
     pub fn append(&mut self, decision: &Decision) -> Result<Position, Error> {
-        self.gate.check()?;
+        self.files.gate().check()?;
         let payload = decision.encode();
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(Error::BadRequest(format!("a decision of {} bytes is too long", payload.len())));
         }
         let header = FrameHeader::new(self.key, self.end, &payload);
         let entry = [header.encode().as_slice(), &payload].concat();
-        self.medium.write_all_at(&entry, self.end.offset).map_err(|error| self.undo(error))?;
-        self.medium.sync().map_err(|error| self.stop("sync", error))?;
+        match self.write(&entry) {
+            Err(Error::Full { .. }) if self.files.make_room().is_some() => self.write(&entry)?,
+            written => written?,
+        }
+        self.file.sync().map_err(|error| self.stop("sync", error))?;
         self.end = self.end.after(payload.len(), header.checksum);
         Ok(self.end)
+    }
+
+    fn write(&self, entry: &[u8]) -> Result<(), Error> {
+        self.file.write_all_at(entry, self.end.offset).map_err(|error| self.undo(error))
     }
 
     /// Drops an unfinished entry, then syncs. Also without one: entries that were written but never synced, by
@@ -113,9 +103,9 @@ impl<M: Medium> Journal<M> {
     fn settle(&self, has_rest: bool) -> Result<(), Error> {
         if has_rest {
             tracing::warn!(path = %self.path.display(), at = self.end.offset, "dropping an unfinished journal entry");
-            self.medium.truncate(self.end.offset).map_err(|error| self.stop("truncate", error))?;
+            self.file.truncate(self.end.offset).map_err(|error| self.stop("truncate", error))?;
         }
-        self.medium.sync().map_err(|error| self.stop("sync", error))
+        self.file.sync().map_err(|error| self.stop("sync", error))
     }
 
     /// A full disk is no reason to stop, provided that the unfinished entry goes.
@@ -123,7 +113,7 @@ impl<M: Medium> Journal<M> {
         if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
             return self.stop("append to", error);
         }
-        match self.medium.truncate(self.end.offset) {
+        match self.file.truncate(self.end.offset) {
             Ok(()) => Error::io("append to", &self.path, error),
             Err(error) => self.stop("truncate", error),
         }
@@ -131,7 +121,7 @@ impl<M: Medium> Journal<M> {
 
     /// Never [`Error::Full`], which would say that nothing was written.
     fn stop(&self, what: &'static str, source: io::Error) -> Error {
-        self.gate.stop(format!("cannot {what} {}: {source}", self.path.display()));
+        self.files.gate().stop(format!("cannot {what} {}: {source}", self.path.display()));
         Error::Io { what, path: self.path.clone(), source }
     }
 }
@@ -155,22 +145,6 @@ fn not_applied(applied: Position, end: Position) -> String {
         ),
         false => format!("entry {sequence}, up to byte {offset}, is not the one that the catalog has"),
     }
-}
-
-/// Writes a file under another name, then gives it its own: it is never seen unfinished.
-fn publish(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let unfinished = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|error| Error::io("write", &unfinished, error))?;
-    rename_new(&unfinished, path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Error::NotEmpty(path.to_owned()),
-        _ => Error::io("create", path, error),
-    })?;
-    sync_directory(path.parent().unwrap_or(Path::new("")))
 }
 
 fn random_key() -> u32 {

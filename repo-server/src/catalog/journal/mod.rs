@@ -8,7 +8,6 @@
 mod entry;
 mod file;
 mod frame;
-mod medium;
 mod reader;
 mod tail;
 
@@ -18,5 +17,4 @@ mod tests;
 pub use entry::{Commit, Decision};
 pub use file::Journal;
 pub use frame::{MAX_PAYLOAD_BYTES, Position};
-pub use medium::Medium;
 pub use reader::{Entries, read};

@@ -1,7 +1,6 @@
 //! Reads entries front to back, one at a time.
 
 use std::{
-    fs::File,
     io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -13,15 +12,18 @@ use super::{
     frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader, Position},
     tail::{self, Tail},
 };
-use crate::{Error, RepositoryId};
+use crate::{
+    Error, RepositoryId,
+    files::{Access, Files, Sequential},
+};
 
 /// Reads the journal of a repository without changing it.
 ///
 /// # Errors
 /// When it is not this repository's journal, or one of a newer Imprint. Damage is found by the iterator.
-pub fn read(path: &Path, repository: RepositoryId) -> Result<Entries, Error> {
-    let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
-    Entries::new(file, path, repository)
+pub fn read(files: &Files, path: &Path, repository: RepositoryId) -> Result<Entries, Error> {
+    let opened = files.open(path, Access::Read).and_then(|file| Sequential::new(file, 0));
+    Entries::new(opened.map_err(|error| Error::io("open", path, error))?, path, repository)
 }
 
 /// The decisions of a journal in their order, each with the position behind it.
@@ -30,7 +32,7 @@ pub fn read(path: &Path, repository: RepositoryId) -> Result<Entries, Error> {
 /// item. Memory is bounded by one entry.
 #[derive(Debug)]
 pub struct Entries {
-    input: BufReader<File>,
+    input: BufReader<Sequential>,
     path: PathBuf,
     key: u32,
     position: Position,
@@ -40,8 +42,8 @@ pub struct Entries {
 }
 
 impl Entries {
-    pub(super) fn new(file: File, path: &Path, repository: RepositoryId) -> Result<Self, Error> {
-        let length = file.metadata().map_err(|error| Error::io("look at", path, error))?.len();
+    fn new(file: Sequential, path: &Path, repository: RepositoryId) -> Result<Self, Error> {
+        let length = file.length();
         let mut input = BufReader::new(file);
         let header = read_file_header(&mut input, path)?;
         if header.repository != repository {

@@ -1,33 +1,34 @@
 //! Names and directories of packs: `<first two digits of the id>/<id>.pack`, and `incoming/<id>.pack` until sealed.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use crate::{Error, PackId, storage::durable::sync_directory};
+use crate::{
+    Error, PackId,
+    files::{self, Files},
+};
 
 const INCOMING: &str = "incoming";
 
 /// Where packs lie below one directory.
 #[derive(Debug)]
 pub(super) struct Layout {
+    files: Files,
     dir: PathBuf,
 }
 
 impl Layout {
     /// Creates what is missing below `dir`, and removes what was never sealed.
-    pub(super) fn open(dir: PathBuf) -> Result<Self, Error> {
-        let layout = Self { dir };
-        create_directory(&layout.dir)?;
+    pub(super) fn open(files: Files, dir: PathBuf) -> Result<Self, Error> {
+        let layout = Self { files, dir };
+        layout.files.create_directory(&layout.dir)?;
         for first in 0..=u8::MAX {
-            create_directory(&layout.fan_out_dir(first))?;
+            layout.files.create_directory(&layout.fan_out_dir(first))?;
         }
-        create_directory(&layout.incoming_dir())?;
+        layout.files.create_directory(&layout.incoming_dir())?;
         // Whether or not something was created just now: an earlier process may not have come this far. What the
         // directories will hold is synced when it is put there.
-        sync_directory(&layout.dir)?;
-        sync_directory(layout.dir.parent().unwrap_or(&layout.dir))?;
+        layout.files.sync_directory(&layout.dir)?;
+        layout.files.sync_directory(files::parent(&layout.dir))?;
         layout.remove_unsealed()?;
         Ok(layout)
     }
@@ -51,7 +52,7 @@ impl Layout {
     pub(super) fn list(&self) -> Result<Vec<PackId>, Error> {
         let mut packs = Vec::new();
         for first in 0..=u8::MAX {
-            let files = entries(&self.fan_out_dir(first))?;
+            let files = self.files.list(&self.fan_out_dir(first))?;
             packs.extend(files.iter().filter_map(|path| pack_at(path)).filter(|pack| pack.as_bytes()[0] == first));
         }
         Ok(packs)
@@ -62,10 +63,7 @@ impl Layout {
     }
 
     fn remove_unsealed(&self) -> Result<(), Error> {
-        for path in entries(&self.incoming_dir())? {
-            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
-        }
-        Ok(())
+        self.files.list(&self.incoming_dir())?.iter().try_for_each(|path| self.files.remove(path))
     }
 }
 
@@ -79,18 +77,6 @@ fn pack_at(path: &Path) -> Option<PackId> {
     let pack = name.strip_suffix(".pack")?.parse().ok()?;
     // Upper-case digits parse as well, but are not where we would look for the pack.
     (file_name(pack) == name).then_some(pack)
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let list = |entries: fs::ReadDir| entries.map(|entry| Ok(entry?.path())).collect();
-    fs::read_dir(dir).and_then(list).map_err(|error| Error::io("list", dir, error))
-}
-
-fn create_directory(path: &Path) -> Result<(), Error> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created.map_err(|error| Error::io("create", path, error)),
-    }
 }
 
 #[cfg(test)]

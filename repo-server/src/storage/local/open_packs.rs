@@ -2,10 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
     io,
     ops::Range,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -13,14 +11,19 @@ use std::{
 use bytes::Bytes;
 
 use super::missing_or_io;
-use crate::{Error, PackId, storage::range_in};
+use crate::{
+    Error, PackId,
+    files::{Access, File, Files},
+    storage::range_in,
+};
 
 /// Most files kept open; the one opened first gives way.
 const MAX_OPEN: usize = 64;
 
 /// The files that are open now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OpenPacks {
+    from: Files,
     files: Mutex<VecDeque<Arc<PackFile>>>,
 }
 
@@ -30,10 +33,14 @@ pub(super) struct PackFile {
     pack: PackId,
     path: PathBuf,
     length: u64,
-    file: File,
+    file: Box<dyn File>,
 }
 
 impl OpenPacks {
+    pub(super) fn new(from: Files) -> Self {
+        Self { from, files: Mutex::default() }
+    }
+
     /// The file of a pack, opened if it is not open yet.
     pub(super) fn open(&self, pack: PackId, path: &Path) -> Result<Arc<PackFile>, Error> {
         // Opened under the lock: otherwise a file that is removed meanwhile could be kept, and with it its space.
@@ -41,7 +48,8 @@ impl OpenPacks {
         if let Some(open) = files.iter().find(|open| open.pack == pack) {
             return Ok(Arc::clone(open));
         }
-        let opened = PackFile::open(pack, path).map_err(|error| missing_or_io(pack, "open", path, error))?;
+        let opened =
+            PackFile::open(&self.from, pack, path).map_err(|error| missing_or_io(pack, "open", path, error))?;
         if files.len() == MAX_OPEN {
             files.pop_front();
         }
@@ -54,10 +62,7 @@ impl OpenPacks {
     pub(super) fn remove(&self, pack: PackId, path: &Path) -> Result<(), Error> {
         let mut files = self.lock();
         files.retain(|open| open.pack != pack);
-        match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|error| Error::io("remove", path, error)),
-        }
+        self.from.remove(path)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<PackFile>>> {
@@ -66,10 +71,14 @@ impl OpenPacks {
 }
 
 impl PackFile {
-    fn open(pack: PackId, path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+    fn open(files: &Files, pack: PackId, path: &Path) -> io::Result<Self> {
+        let file = files.open(path, Access::Read)?;
+        let length = file.length()?;
         Ok(Self { pack, path: path.into(), length, file })
+    }
+
+    pub(super) const fn length(&self) -> u64 {
+        self.length
     }
 
     /// Reads one range.
@@ -77,6 +86,10 @@ impl PackFile {
         let mut bytes = vec![0; range_in(self.pack, range, self.length)?.len()];
         match self.file.read_exact_at(&mut bytes, range.start) {
             Ok(()) => Ok(bytes.into()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let why = "the file became shorter while it was open".into();
+                Err(Error::RecordCorrupt { pack: self.pack, offset: range.start, why })
+            }
             Err(error) => Err(Error::io("read", &self.path, error)),
         }
     }
@@ -90,10 +103,10 @@ mod tests {
     fn a_bounded_number_of_files_stays_open_and_each_is_opened_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pack");
-        fs::write(&path, "x").unwrap();
+        std::fs::write(&path, "x").unwrap();
         let pack = |number| PackId::from_bytes([number; 16]);
 
-        let open_packs = OpenPacks::default();
+        let open_packs = OpenPacks::new(Files::default());
         let first = open_packs.open(pack(0), &path).unwrap();
         assert!(Arc::ptr_eq(&first, &open_packs.open(pack(0), &path).unwrap()));
         for number in 0..=MAX_OPEN as u8 {

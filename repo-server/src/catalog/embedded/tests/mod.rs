@@ -15,11 +15,11 @@ fn blocking() -> Blocking {
 }
 
 fn create(dir: &Path) -> EmbeddedCatalog {
-    EmbeddedCatalog::create(dir, REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES).unwrap()
+    EmbeddedCatalog::create(dir, REPOSITORY, blocking(), &Files::default(), CACHE_BYTES).unwrap()
 }
 
 fn try_open(dir: &Path) -> Result<EmbeddedCatalog, Error> {
-    EmbeddedCatalog::open(dir, REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES)
+    EmbeddedCatalog::open(dir, REPOSITORY, blocking(), &Files::default(), CACHE_BYTES)
 }
 
 fn open(dir: &Path) -> EmbeddedCatalog {
@@ -27,7 +27,7 @@ fn open(dir: &Path) -> EmbeddedCatalog {
 }
 
 fn rebuild(dir: &Path) -> EmbeddedCatalog {
-    EmbeddedCatalog::rebuild(dir, REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES).unwrap()
+    EmbeddedCatalog::rebuild(dir, REPOSITORY, blocking(), &Files::default(), CACHE_BYTES).unwrap()
 }
 
 every_law!({

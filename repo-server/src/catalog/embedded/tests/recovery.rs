@@ -108,7 +108,7 @@ async fn a_rebuild_from_a_damaged_journal_moves_nothing() {
     let mut bytes = fs::read(&journal).unwrap();
     bytes[60] ^= 1;
     fs::write(&journal, bytes).unwrap();
-    let rebuilt = EmbeddedCatalog::rebuild(dir.path(), REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES);
+    let rebuilt = EmbeddedCatalog::rebuild(dir.path(), REPOSITORY, blocking(), &Files::default(), CACHE_BYTES);
     assert!(matches!(rebuilt, Err(Error::FileCorrupt { .. })));
     assert!(!dir.path().join("catalog.old-1").exists());
 }
@@ -195,10 +195,11 @@ async fn a_decision_applied_twice_changes_nothing() {
     let catalog = create(dir.path());
     decide_things(&catalog).await;
     let before = decided(&catalog).await;
-    let entries: Vec<(Position, Decision)> = crate::catalog::journal::read(&directory::journal(dir.path()), REPOSITORY)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let entries: Vec<(Position, Decision)> =
+        crate::catalog::journal::read(&Files::default(), &directory::journal(dir.path()), REPOSITORY)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
     let (position, last) = entries.last().unwrap();
     for decision in [last, &entries[1].1] {
         let mut batch = Batch::default();
@@ -212,7 +213,7 @@ async fn a_decision_applied_twice_changes_nothing() {
 fn creating_over_a_repository_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(create(dir.path()));
-    let again = EmbeddedCatalog::create(dir.path(), REPOSITORY, blocking(), WriteGate::default(), CACHE_BYTES);
+    let again = EmbeddedCatalog::create(dir.path(), REPOSITORY, blocking(), &Files::default(), CACHE_BYTES);
     assert!(matches!(again, Err(Error::NotEmpty(_))));
 }
 

@@ -72,12 +72,12 @@ fn an_entry_that_the_catalog_has_is_never_taken_for_a_torn_one() {
     let (mut bytes, ends) = sample(&path);
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let error = Journal::open(&path, REPOSITORY, WriteGate::default(), ends[3]).unwrap_err();
+    let error = Journal::open(&path, REPOSITORY, Files::default(), ends[3]).unwrap_err();
     assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
     assert!(error.to_string().contains("the catalog has entry 4"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was cut off");
 
-    Journal::open(&path, REPOSITORY, WriteGate::default(), ends[2]).unwrap();
+    Journal::open(&path, REPOSITORY, Files::default(), ends[2]).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes[..ends[2].offset as usize]);
 }
 
@@ -90,7 +90,7 @@ fn an_entry_of_another_history_is_not_the_one_that_the_catalog_has() {
     fs::write(&path, &bytes[..ends[2].offset as usize]).unwrap();
     let other = Decision::VersionRemoved { version: key("lab/b", 1), removed_unix_ms: 1_700_000_000_000 };
     assert_eq!(open(&path).unwrap().append(&other).unwrap().offset, ends[3].offset);
-    let error = Journal::open(&path, REPOSITORY, WriteGate::default(), ends[3]).unwrap_err();
+    let error = Journal::open(&path, REPOSITORY, Files::default(), ends[3]).unwrap_err();
     assert!(error.to_string().contains("is not the one that the catalog has"), "{error}");
 }
 

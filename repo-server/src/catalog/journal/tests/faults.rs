@@ -1,122 +1,127 @@
 use std::{
-    cell::Cell,
-    fs::File,
-    io::{self, ErrorKind},
-    rc::Rc,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::*;
-use crate::catalog::journal::Medium;
+use crate::files::simulated::{Call, Simulated};
 
-/// Which operations fail, and how.
-#[derive(Default)]
-struct Faults {
-    write: Cell<Option<ErrorKind>>,
-    sync: Cell<Option<ErrorKind>>,
-    truncate: Cell<Option<ErrorKind>>,
-    /// Writes that were tried.
-    writes: Cell<usize>,
+const PATH: &str = "/repository/journal";
+
+fn faulty() -> (Journal, Simulated, Files) {
+    let disk = Simulated::with_root(Path::new("/repository"));
+    let files = Files::on(Arc::new(disk.clone()));
+    let journal = Journal::create(Path::new(PATH), REPOSITORY, files.clone()).unwrap();
+    (journal, disk, files)
 }
 
-struct Faulty {
-    file: File,
-    faults: Rc<Faults>,
+fn is_write(call: &Call) -> bool {
+    matches!(call, Call::Write(_))
 }
 
-fn fail(fault: &Cell<Option<ErrorKind>>) -> io::Result<()> {
-    fault.get().map_or(Ok(()), |kind| Err(kind.into()))
+fn is_sync(call: &Call) -> bool {
+    matches!(call, Call::Sync(_))
 }
 
-impl Medium for Faulty {
-    /// Writes half before it fails.
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.faults.writes.set(self.faults.writes.get() + 1);
-        let fault = fail(&self.faults.write);
-        let length = if fault.is_ok() { bytes.len() } else { bytes.len() / 2 };
-        self.file.write_all_at(&bytes[..length], offset)?;
-        fault
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        fail(&self.faults.sync)
-    }
-
-    fn truncate(&self, length: u64) -> io::Result<()> {
-        fail(&self.faults.truncate)?;
-        self.file.truncate(length)
-    }
-}
-
-fn faulty(path: &Path) -> (Journal<Faulty>, Rc<Faults>, WriteGate) {
-    let (faults, gate) = (Rc::new(Faults::default()), WriteGate::default());
-    let journal = Journal::create(path, REPOSITORY, gate.clone()).unwrap();
-    let journal = journal.map_medium(|file| Faulty { file, faults: Rc::clone(&faults) });
-    (journal, faults, gate)
+fn is_truncate(call: &Call) -> bool {
+    matches!(call, Call::Truncate(_))
 }
 
 #[test]
 fn a_full_disk_leaves_the_journal_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = file_in(&dir);
-    let (mut journal, faults, gate) = faulty(&path);
+    let (mut journal, disk, files) = faulty();
     let decisions = decisions();
+    let content = || files.read(Path::new(PATH)).unwrap();
     journal.append(&decisions[0]).unwrap();
-    let before = (journal.end(), fs::read(&path).unwrap());
+    let before = (journal.end(), content());
     for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
-        faults.write.set(Some(kind));
+        disk.set_fault(move |call| is_write(call).then_some(kind));
         assert!(matches!(journal.append(&decisions[1]), Err(Error::Full { .. })));
-        assert_eq!((journal.end(), fs::read(&path).unwrap()), before);
+        assert_eq!((journal.end(), content()), before);
     }
 
-    faults.write.set(None);
-    gate.check().unwrap();
+    disk.clear_fault();
+    files.gate().check().unwrap();
     journal.append(&decisions[2]).unwrap();
-    assert_eq!(decisions_in(&path).unwrap(), [decisions[0].clone(), decisions[2].clone()]);
+    let found = read(&files, Path::new(PATH), REPOSITORY).unwrap().map(|entry| entry.unwrap().1);
+    assert_eq!(found.collect::<Vec<_>>(), [decisions[0].clone(), decisions[2].clone()]);
+}
+
+#[test]
+fn the_reserve_is_given_up_to_the_journal() {
+    const RESERVE: &str = "/repository/reserve";
+    let disk = Simulated::with_root(Path::new("/repository"));
+    let files = Files::on(Arc::new(disk.clone())).with_reserve(RESERVE.into(), 100);
+    let mut journal = Journal::create(Path::new(PATH), REPOSITORY, files.clone()).unwrap();
+    let reserve = || files.read(Path::new(RESERVE)).unwrap().len();
+    assert_eq!(reserve(), 100);
+    // Full as long as the reserve is there.
+    let mut given_up = false;
+    disk.set_fault(move |call| {
+        given_up |= is_truncate(call) && matches!(call, Call::Truncate(path) if path == Path::new(RESERVE));
+        let needs_room = is_write(call) && !given_up || matches!(call, Call::Allocate(_));
+        needs_room.then_some(ErrorKind::StorageFull)
+    });
+    journal.append(&decisions()[0]).unwrap();
+    assert_eq!(reserve(), 0);
+    assert!(matches!(files.expect_reserve(), Err(Error::Full { .. })), "what was given up is not for packs");
+    assert!(matches!(files.restore_reserve(), Err(Error::Full { .. })));
+    journal.append(&decisions()[1]).unwrap();
+
+    disk.clear_fault();
+    files.restore_reserve().unwrap();
+    files.expect_reserve().unwrap();
+    assert_eq!(reserve(), 100);
+    let found = read(&files, Path::new(PATH), REPOSITORY).unwrap().map(|entry| entry.unwrap().1);
+    assert_eq!(found.collect::<Vec<_>>(), decisions()[..2]);
 }
 
 /// Whatever fails, nothing is written after it.
-fn expect_final_failure(set: impl FnOnce(&Faults)) {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut journal, faults, gate) = faulty(&file_in(&dir));
-    set(&faults);
+fn expect_final_failure(fault: impl Fn(&Call) -> Option<ErrorKind> + Send + 'static) {
+    let (mut journal, disk, files) = faulty();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    disk.set_fault(move |call| {
+        counted.fetch_add(usize::from(is_write(call)), Ordering::Relaxed);
+        fault(call)
+    });
     assert!(matches!(journal.append(&decisions()[0]), Err(Error::Io { .. })));
-    assert!(gate.check().is_err());
-
-    for fault in [&faults.write, &faults.sync, &faults.truncate] {
-        fault.set(None);
-    }
+    assert!(files.gate().check().is_err());
     assert!(matches!(journal.append(&decisions()[0]), Err(Error::WritesStopped { .. })));
-    assert_eq!(faults.writes.get(), 1);
+    assert_eq!(writes.load(Ordering::Relaxed), 1);
 }
 
 #[test]
 fn a_failed_write_is_final() {
-    expect_final_failure(|faults| faults.write.set(Some(ErrorKind::Other)));
+    expect_final_failure(|call| is_write(call).then_some(ErrorKind::Other));
 }
 
 #[test]
 fn a_failed_sync_is_final() {
-    expect_final_failure(|faults| faults.sync.set(Some(ErrorKind::Other)));
+    expect_final_failure(|call| is_sync(call).then_some(ErrorKind::Other));
     // Nobody knows what a sync without room has written: this is not the full disk that leaves things as they were.
-    expect_final_failure(|faults| faults.sync.set(Some(ErrorKind::StorageFull)));
+    expect_final_failure(|call| is_sync(call).then_some(ErrorKind::StorageFull));
 }
 
 #[test]
 fn an_unfinished_entry_that_cannot_be_removed_is_final() {
-    expect_final_failure(|faults| {
-        faults.write.set(Some(ErrorKind::StorageFull));
-        faults.truncate.set(Some(ErrorKind::Other));
+    expect_final_failure(|call| match call {
+        Call::Write(_) => Some(ErrorKind::StorageFull),
+        call => is_truncate(call).then_some(ErrorKind::Other),
     });
 }
 
 #[test]
 fn a_decision_that_is_too_long_is_refused_and_nothing_is_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut journal, faults, gate) = faulty(&file_in(&dir));
+    let (mut journal, disk, files) = faulty();
+    let before = disk.calls();
     let mut decision = decisions().remove(0);
     let Decision::Commit(commit) = &mut decision else { panic!("not a commit") };
     commit.version.who = "x".repeat(crate::catalog::journal::MAX_PAYLOAD_BYTES);
     assert!(matches!(journal.append(&decision), Err(Error::BadRequest(_))));
-    assert_eq!(faults.writes.get(), 0);
-    gate.check().unwrap();
+    assert_eq!(disk.calls(), before);
+    files.gate().check().unwrap();
 }

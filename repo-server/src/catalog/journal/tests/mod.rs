@@ -16,7 +16,7 @@ use crate::{
         TagRecord, VersionRecord,
         laws::sample::{content, image, key, tag, upload_id},
     },
-    storage::WriteGate,
+    files::Files,
 };
 
 const REPOSITORY: RepositoryId = RepositoryId::from_bytes([3; 16]);
@@ -59,12 +59,12 @@ fn sample(path: &Path) -> (Vec<u8>, Vec<Position>) {
 }
 
 fn open(path: &Path) -> Result<Journal, Error> {
-    Journal::open(path, REPOSITORY, WriteGate::default(), Position::START)
+    Journal::open(path, REPOSITORY, Files::default(), Position::START)
 }
 
 /// The decisions in a file, without changing it.
 fn decisions_in(path: &Path) -> Result<Vec<Decision>, Error> {
-    read(path, REPOSITORY)?.map(|entry| entry.map(|(_, decision)| decision)).collect()
+    read(&Files::default(), path, REPOSITORY)?.map(|entry| entry.map(|(_, decision)| decision)).collect()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn decisions_come_back_in_order_and_with_their_positions() {
     let dir = tempfile::tempdir().unwrap();
     let path = file_in(&dir);
     let (_, ends) = sample(&path);
-    let entries: Vec<_> = read(&path, REPOSITORY).unwrap().map(Result::unwrap).collect();
+    let entries: Vec<_> = read(&Files::default(), &path, REPOSITORY).unwrap().map(Result::unwrap).collect();
     assert_eq!(entries, ends.iter().copied().zip(decisions()).collect::<Vec<_>>());
 
     let journal = open(&path).unwrap();
@@ -85,7 +85,7 @@ fn decisions_come_back_in_order_and_with_their_positions() {
 fn a_new_journal_is_empty_and_goes_on_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let path = file_in(&dir);
-    let journal = Journal::create(&path, REPOSITORY, WriteGate::default()).unwrap();
+    let journal = Journal::create(&path, REPOSITORY, Files::default()).unwrap();
     assert_eq!(journal.end(), Position::START);
     drop(journal);
     for decision in decisions() {
@@ -100,7 +100,7 @@ fn a_journal_is_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = file_in(&dir);
     let (bytes, _) = sample(&path);
-    let again = Journal::create(&path, REPOSITORY, WriteGate::default());
+    let again = Journal::create(&path, REPOSITORY, Files::default());
     assert!(matches!(again, Err(Error::NotEmpty(_))));
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
@@ -110,7 +110,7 @@ fn another_repository_and_a_newer_format_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = file_in(&dir);
     sample(&path);
-    let other = read(&path, RepositoryId::from_bytes([4; 16])).unwrap_err();
+    let other = read(&Files::default(), &path, RepositoryId::from_bytes([4; 16])).unwrap_err();
     assert!(other.to_string().contains("belongs to repository 0303"), "{other}");
 
     let mut newer = HEADER.encode();

@@ -8,28 +8,52 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use tokio::sync::Notify;
+
 use crate::Error;
 
 /// Whether the repository still accepts writes. Clones share one state, which changes once.
 #[derive(Debug, Clone, Default)]
 pub struct WriteGate {
-    stopped: Arc<OnceLock<String>>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    why: OnceLock<String>,
+    stops: Notify,
 }
 
 impl WriteGate {
     /// Fails with the first reason, once writing was stopped.
     pub fn check(&self) -> Result<(), Error> {
-        match self.stopped.get() {
-            Some(why) => Err(Error::WritesStopped { why: why.clone() }),
+        match self.stopped() {
+            Some(why) => Err(Error::WritesStopped { why: why.into() }),
             None => Ok(()),
+        }
+    }
+
+    /// Why writing was stopped; nothing while it goes on.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.state.why.get().map(String::as_str)
+    }
+
+    /// Waits until writing is stopped.
+    pub async fn until_stopped(&self) {
+        // Asked to be woken before looking: a stop in between is not missed.
+        let stops = self.state.stops.notified();
+        if self.stopped().is_none() {
+            stops.await;
         }
     }
 
     /// Stops writing for good. Only the first reason is kept.
     pub fn stop(&self, why: impl Display) {
         let why = why.to_string();
-        if self.stopped.set(why.clone()).is_ok() {
+        if self.state.why.set(why.clone()).is_ok() {
             tracing::error!(why, "the repository stops accepting writes");
+            self.state.stops.notify_waiters();
         }
     }
 
@@ -72,6 +96,17 @@ mod tests {
         gate.stop("something later");
         let stopped = gate.check().unwrap_err().to_string();
         assert!(stopped.contains("cannot sync file: invalid data"), "{stopped}");
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_hear_of_it_whenever_it_happens() {
+        let gate = WriteGate::default();
+        let mut waiting = std::pin::pin!(gate.until_stopped());
+        assert!(futures::poll!(&mut waiting).is_pending());
+        gate.clone().stop("the disk died");
+        waiting.await;
+        gate.until_stopped().await;
+        assert_eq!(gate.stopped(), Some("the disk died"));
     }
 
     #[test]
