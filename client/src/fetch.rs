@@ -139,12 +139,14 @@ pub(crate) struct Fetched {
 /// thread.
 pub(crate) type Accept = Arc<dyn Fn(u64, &[u8]) -> Result<(), Error> + Send + Sync>;
 
-/// Neighbouring chunks are handed on together up to about this many bytes: few large writes cost less than many small
-/// ones.
-const RUN_BYTES: usize = 1 << 20;
+/// Neighbouring chunks are handed on together up to about this many bytes: fewer writes cost less, as long as what is
+/// written is still in the core's cache.
+const RUN_BYTES: usize = 256 << 10;
 
 /// Bytes of chunks, decoded, that may be under way or waiting to be written.
 const BUDGET_BYTES: usize = 64 << 20;
+/// A list of offsets has at least so many bytes of chunks, if there are as many.
+const LIST_BYTES: u32 = 8 << 20;
 
 /// Fetches all that comes through `needs`, each list in one or more requests, and gives each chunk to `accept`. When
 /// the connection breaks, what was asked for and has not arrived is asked for again on the next one.
@@ -271,38 +273,29 @@ impl Pending {
     }
 }
 
-/// Makes lists of offsets as long as the byte budget lasts.
+/// Makes lists of offsets as long as the byte budget lasts. A list waits until there is room for all of it: asking for
+/// each chunk as soon as another one has arrived would make many small reads and messages.
 async fn list_offsets(mut needs: Receiver<Vec<Need>>, lists: Sender<Vec<u64>>, pending: Pending) {
     let budget = Arc::new(Semaphore::new(BUDGET_BYTES));
     while let Some(list) = needs.recv().await {
-        let mut offsets = Vec::new();
-        for need in list {
-            let permit = match budget.clone().try_acquire_many_owned(need.length as u32) {
-                Ok(permit) => permit,
-                Err(_) => {
-                    // Ask for what was collected before waiting for room: its arrival makes the room.
-                    if !hand_over(&lists, &mut offsets).await {
-                        return;
-                    }
-                    let Ok(permit) = budget.clone().acquire_many_owned(need.length as u32).await else { return };
-                    permit
-                }
-            };
-            offsets.push(need.offset);
-            pending.add(need, permit);
-            if offsets.len() == MAX_FETCH_OFFSETS && !hand_over(&lists, &mut offsets).await {
+        let mut rest = list.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut part, mut bytes) = (Vec::new(), 0);
+            while let Some(need) = rest.next_if(|_| bytes < LIST_BYTES && part.len() < MAX_FETCH_OFFSETS) {
+                bytes += need.length as u32;
+                part.push(need);
+            }
+            let Ok(mut room) = budget.clone().acquire_many_owned(bytes).await else { return };
+            let offsets = part.iter().map(|need| need.offset).collect();
+            for need in part {
+                let Some(permit) = room.split(need.length as usize) else { return };
+                pending.add(need, permit);
+            }
+            if lists.send(offsets).await.is_err() {
                 return;
             }
         }
-        if !hand_over(&lists, &mut offsets).await {
-            return;
-        }
     }
-}
-
-/// False when nobody takes lists any more.
-async fn hand_over(lists: &Sender<Vec<u64>>, offsets: &mut Vec<u64>) -> bool {
-    offsets.is_empty() || lists.send(std::mem::take(offsets)).await.is_ok()
 }
 
 /// Asks on one stream, first for what is waiting from an earlier one.

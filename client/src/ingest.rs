@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Bytes read at once.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 /// A batch is handed over when it holds this many bytes of new data,
 const BATCH_BYTES: usize = 1 << 20;
 /// or this many pieces.

@@ -98,6 +98,8 @@ impl Home {
         let mut command = Command::new(program("imprint"));
         let repository = self.repository.clone().map_or_else(|| self.repository().into_os_string(), Into::into);
         command
+            // Who kills a server wants to see what the client says, not how long it hopes.
+            .args(["--retry-for", "0"])
             .args(arguments)
             .env("IMPRINT_REPO", repository)
             .env("XDG_CACHE_HOME", self.place("cache"))
