@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    entry::Decision,
+    decision::Decision,
     frame::{FileHeader, FrameHeader, MAX_PAYLOAD_BYTES, Position},
     reader::{self, Entries},
 };
