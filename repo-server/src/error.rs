@@ -70,6 +70,9 @@ pub enum Error {
         /// The version.
         number: u64,
     },
+    /// Rules that would keep no version of an image.
+    #[error("these rules would remove every version of {0}")]
+    WouldForgetAll(ImageName),
     /// The upload was never opened, or was closed: it may have expired.
     #[error("upload {0} is not open")]
     UploadNotOpen(crate::UploadId),
@@ -122,12 +125,6 @@ pub enum Error {
     /// A version refers to an object that no pack has.
     #[error("object {0} is missing")]
     ObjectMissing(ObjectId),
-    /// More objects are damaged than can be told to who opens an upload.
-    #[error("more than {limit} objects of the repository are damaged: no base can be relied on")]
-    TooMuchDamage {
-        /// How many could be told.
-        limit: usize,
-    },
     /// No space left.
     #[error("the repository's disk is full ({what})")]
     Full {
@@ -233,6 +230,7 @@ impl Error {
             | Self::BadRequest(_)
             | Self::BadMessage(_)
             | Self::WrongBytes(_)
+            | Self::WouldForgetAll(_)
             | Self::NotEmpty(_)
             | Self::PackTooNew { .. }
             | Self::Incompatible { .. } => Kind::Invalid,
@@ -242,11 +240,9 @@ impl Error {
             | Self::Stopping
             | Self::Busy { .. }
             | Self::Idle { .. } => Kind::Unavailable,
-            Self::RecordCorrupt { .. }
-            | Self::FileCorrupt { .. }
-            | Self::PackMissing(_)
-            | Self::ObjectMissing(_)
-            | Self::TooMuchDamage { .. } => Kind::Corrupt,
+            Self::RecordCorrupt { .. } | Self::FileCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
+                Kind::Corrupt
+            }
             Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
         }
     }
@@ -262,6 +258,7 @@ impl Error {
             Self::TagMoved { .. } => "TAG_MOVED",
             Self::VersionTagged { .. } => "VERSION_TAGGED",
             Self::VersionPinned { .. } => "VERSION_PINNED",
+            Self::WouldForgetAll(_) => "WOULD_FORGET_ALL",
             Self::UploadNotOpen(_) => "UPLOAD_NOT_OPEN",
             Self::UploadMismatch { .. } => "UPLOAD_MISMATCH",
             Self::BadRequest(_) => "BAD_REQUEST",
@@ -271,7 +268,6 @@ impl Error {
             Self::FileCorrupt { .. } => "FILE_CORRUPT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
-            Self::TooMuchDamage { .. } => "TOO_MUCH_DAMAGE",
             Self::Full { .. } => "DISK_FULL",
             Self::WritesStopped { .. } => "WRITES_STOPPED",
             Self::Io { .. } => "IO",
@@ -302,6 +298,7 @@ impl Error {
                 format!("remove a tag with `imprint tag {image} TAG --delete` first")
             }
             Self::VersionPinned { image, number } => format!("take the pin away with `imprint unpin {image}@{number}`"),
+            Self::WouldForgetAll(_) => "keep at least one, for instance with `--keep-last 1`".into(),
             Self::UploadNotOpen(_) => "push again; what was sent and is still there is not sent again".into(),
             Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
                 "push an image that holds the same data again, or use another version".into()

@@ -37,6 +37,10 @@ enum Command {
         /// Room that is kept for a full disk, in MiB, so that removals still work; 0 for none.
         #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(..1 << 20))]
         reserve: u64,
+        /// How long removed versions can be brought back, such as 12h, 7d or 4w; the repository remembers it. Seven days
+        /// in a new one.
+        #[arg(long, value_name = "TIME", value_parser = grace)]
+        grace: Option<Duration>,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
@@ -59,13 +63,13 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache, reserve } => {
+        Command::Serve { data, listen, catalog_cache, reserve, grace } => {
             let options = StoreOptions {
                 catalog_cache_bytes: (catalog_cache as usize) << 20,
                 program: "imprint-server".into(),
                 reserve_bytes: reserve << 20,
             };
-            runtime.block_on(serve(data, listen, options))
+            runtime.block_on(serve(data, listen, options, grace))
         }
         Command::Rebuild { data } => runtime.block_on(rebuild(data)),
     };
@@ -90,8 +94,30 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 
 type AnyError = Box<dyn std::error::Error>;
 
-async fn serve(data: PathBuf, listen: SocketAddr, options: StoreOptions) -> Result<(), AnyError> {
+/// A whole number of minutes, hours, days or weeks.
+fn grace(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let seconds: u64 = match unit {
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return Err("a number with m, h, d or w behind it is expected, such as 7d".into()),
+    };
+    let number: u32 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+async fn serve(
+    data: PathBuf,
+    listen: SocketAddr,
+    options: StoreOptions,
+    grace: Option<Duration>,
+) -> Result<(), AnyError> {
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
+    if let Some(grace) = grace {
+        store.set_grace(grace).await?;
+    }
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr()?;
     lock.announce(&format!("http://{address}"))?;

@@ -11,6 +11,7 @@ mod lock;
 mod nodes;
 mod pack_writer;
 mod recover;
+mod retention;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,6 @@ use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, VersionKey, VersionRecord},
-    clock::now_unix_ms,
     files::WriteGate,
     pack::Purpose,
     storage::PackStorage,
@@ -37,6 +37,7 @@ pub use fetch::{ChunkReader, FetchedChunk};
 pub use lock::Lock;
 pub use nodes::NodeReader;
 pub use recover::{RecoverOutcome, rebuild};
+pub use retention::{DatedVersion, KeepReason, KeepRules, Period, VersionFate};
 pub use superblock::Superblock;
 pub use tree_view::{TreePiece, TreeWalk};
 pub use upload::{CommitRequest, Upload, UploadOutcome, check};
@@ -106,11 +107,6 @@ impl Store {
     /// The version with this image and number.
     pub async fn version(&self, key: VersionKey) -> Result<VersionRecord, Error> {
         self.catalog.version(key.image, Selector::Number(key.number)).await
-    }
-
-    /// Removes a version; it can be brought back until it is purged. Durable on return.
-    pub async fn remove_version(&self, key: VersionKey) -> Result<(), Error> {
-        self.catalog.remove_version(key, now_unix_ms()).await
     }
 
     /// Walks the tree of a version and leaves out what `have` has at the same place.
