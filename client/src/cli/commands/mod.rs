@@ -2,6 +2,7 @@
 
 mod diff;
 mod images;
+mod inspect;
 mod push;
 mod remove;
 mod restore;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     Diff(diff::Diff),
     Images(images::Images),
+    Inspect(inspect::Inspect),
     Versions(versions::Versions),
     Show(show::Show),
     Tag(tag::Tag),
@@ -44,6 +46,7 @@ impl Command {
             Self::Verify(verify) => verify.run(context).await,
             Self::Diff(diff) => diff.run(context).await,
             Self::Images(images) => images.run(context).await,
+            Self::Inspect(inspect) => inspect.run(context).await,
             Self::Versions(versions) => versions.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Tag(tag) => tag.run(context).await,
