@@ -27,8 +27,6 @@ pub struct ExpectedChunk {
     pub id: ChunkId,
     /// Its length in bytes.
     pub length: usize,
-    /// Data follows it in the same section: so the cut at its end does not depend on what follows.
-    pub is_natural: bool,
 }
 
 /// Takes the cuts of a section, and may know what to expect.
@@ -123,7 +121,7 @@ impl SectionCutter {
         while self.data.len() - start >= needed {
             let rest = &self.data[start..];
             let cut = match taker.expected()? {
-                Some(expected) if is_there(&expected, rest, run) => {
+                Some(expected) if is_there(&expected, rest, run, &self.gear) => {
                     Cut::Expected(expected.id, &rest[..expected.length])
                 }
                 _ => Cut::Chunk(&rest[..self.gear.cut(rest)]),
@@ -154,11 +152,12 @@ enum Run {
 
 /// Whether these bytes start with the expected chunk, and cutting them would find it.
 ///
-/// A chunk starts here, so the same bytes have their first natural cut at the same place, whatever stood before. A
-/// cut that was only made because its run was over is made again only where the run is over.
-fn is_there(expected: &ExpectedChunk, rest: &[u8], run: Run) -> bool {
-    let is_cut_here = expected.is_natural || (run == Run::Over && expected.length == rest.len());
-    is_cut_here && rest.get(..expected.length).is_some_and(|bytes| ChunkId::of(bytes) == expected.id)
+/// A chunk starts here, and the same bytes were one chunk before: so there is no natural cut inside of them. That there
+/// is one at their end does not follow, because it depends on the byte behind it too.
+fn is_there(expected: &ExpectedChunk, rest: &[u8], run: Run, gear: &Gear) -> bool {
+    let is_rest = run == Run::Over && expected.length == rest.len();
+    (is_rest || gear.cuts_at(rest, expected.length))
+        && rest.get(..expected.length).is_some_and(|bytes| ChunkId::of(bytes) == expected.id)
 }
 
 /// Length of the leading granules that are all zero, or that are not.
@@ -201,10 +200,9 @@ mod tests {
         fn expecting(other: &[Owned]) -> Self {
             let mut others = BTreeMap::new();
             let mut at = 0;
-            for (n, cut) in other.iter().enumerate() {
+            for cut in other {
                 if let Owned::Chunk(bytes) = cut {
-                    let is_natural = matches!(other.get(n + 1), Some(Owned::Chunk(_)));
-                    others.insert(at, ExpectedChunk { id: ChunkId::of(bytes), length: bytes.len(), is_natural });
+                    others.insert(at, ExpectedChunk { id: ChunkId::of(bytes), length: bytes.len() });
                 }
                 at += cut.length();
             }
@@ -287,6 +285,23 @@ mod tests {
             "0b5a04e4d8c59ef790e5f4b40bcbce1a59f048a0c13f8cbe08a9a6b1fc363c69",
             "{listing}"
         );
+    }
+
+    #[test]
+    fn the_byte_behind_a_cut_belongs_to_it() {
+        let bytes = noise(8 << 20, 4);
+        let before = cut(&bytes, 1 << 20, false);
+        let mut moved = 0;
+        let mut end = 0;
+        for chunk in &before[..before.len() - 1] {
+            end += chunk.length();
+            let mut edited = bytes.clone();
+            edited[end] ^= 0x55;
+            let plain = cut(&edited, 1 << 20, false);
+            assert_eq!(cut_into(Collector::expecting(&before), &edited, 256, false).cuts, plain, "byte {end}");
+            moved += usize::from(!plain.contains(chunk));
+        }
+        assert!(moved > 50, "{moved} of {} cuts moved", before.len());
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub enum Error {
     /// The source of a push.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Reading what is on a disk.
+    #[error(transparent)]
+    Disk(#[from] imprint_disks::ReadError),
     /// The target of a restore.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -122,6 +125,7 @@ impl Error {
             Self::Source(error) => error.kind(),
             Self::Target(error) => error.kind(),
             Self::Io { source, .. } => kind_of_io(source),
+            Self::Disk(error) => kind_of_io(&error.source),
             Self::Name(_) | Self::Location(_) | Self::Unsupported(_) => Kind::Invalid,
             Self::NotEmbedded
             | Self::SourceChanged { .. }
@@ -147,7 +151,7 @@ impl Error {
     pub fn reason(&self) -> &str {
         match self {
             Self::Repository(failure) => &failure.reason,
-            Self::Source(_) => "SOURCE",
+            Self::Source(_) | Self::Disk(_) => "SOURCE",
             Self::SourceChanged { .. } => "SOURCE_CHANGED",
             Self::Target(_) => "TARGET",
             Self::Memory(_) => "MEMORY",

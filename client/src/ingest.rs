@@ -299,7 +299,7 @@ struct Taker<'a> {
 
 impl TakeCuts<Stop> for Taker<'_> {
     fn expected(&mut self) -> Result<Option<ExpectedChunk>, Stop> {
-        Ok(self.place.expected(self.worker.profile.section)?)
+        Ok(self.place.expected()?)
     }
 
     fn take(&mut self, cut: Cut<'_>) -> Result<(), Stop> {
@@ -320,17 +320,9 @@ impl Place {
     }
 
     /// The chunk that starts here in the base.
-    fn expected(&mut self, section: u64) -> Result<Option<ExpectedChunk>, Error> {
-        let Some(placed) = self.here()? else { return Ok(None) };
-        let Some(id) = placed.extent.chunk() else { return Ok(None) };
-        let following = match &mut self.base {
-            Some(base) => base.ahead(1)?,
-            None => None,
-        };
-        // The profile forces cuts at sections only; every other cut between data and data was found.
-        let is_natural =
-            !placed.end().is_multiple_of(section) && following.is_some_and(|next| next.extent.chunk().is_some());
-        Ok(Some(ExpectedChunk { id, length: placed.extent.length as usize, is_natural }))
+    fn expected(&mut self) -> Result<Option<ExpectedChunk>, Error> {
+        let extent = self.here()?.map(|placed| placed.extent);
+        Ok(extent.and_then(|extent| Some(ExpectedChunk { id: extent.chunk()?, length: extent.length as usize })))
     }
 
     /// The base's extent that starts here.

@@ -2,6 +2,7 @@
 
 pub mod cutting;
 mod diff;
+mod disk;
 mod error;
 pub mod extents;
 mod fetch;
@@ -20,6 +21,7 @@ mod tree_cache;
 mod verify;
 
 pub use diff::{DiffOutcome, diff};
+pub use disk::{DiskLayout, PartitionLayout, inspect};
 pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};

@@ -23,6 +23,8 @@ need /usr/sbin/mkfs.ext4 e2fsprogs
 need /usr/sbin/sfdisk fdisk
 need /usr/sbin/losetup mount
 need strace strace
+need /usr/sbin/mkfs.fat dosfstools
+need mcopy mtools
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

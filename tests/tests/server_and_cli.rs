@@ -121,6 +121,9 @@ fn every_command(home: &Home) -> BTreeSet<String> {
     let id = shown["version"]["id"].as_str().unwrap().to_owned();
     assert_eq!(id, pushed["version"]["id"].as_str().unwrap());
 
+    let found = result(&[arg("inspect"), arg(&disks.v1)]);
+    assert_eq!((&found["table"], &found["partitions"][0]["filesystem"]), (&"gpt".into(), &"ext4".into()));
+
     let tagged = result(&["tag", "lab/pc@2", "stable"].map(arg));
     assert_eq!((&tagged["tag"], &tagged["number"]), (&"stable".into(), &2.into()));
     let deleted = result(&["tag", "lab/pc", "stable", "--delete"].map(arg));

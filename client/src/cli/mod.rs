@@ -2,6 +2,7 @@
 
 mod commands;
 mod context;
+mod disk_table;
 mod exit;
 mod failure;
 mod output;
@@ -106,6 +107,7 @@ mod tests {
             "verify /dev/sdc --against lab/pc@1",
             "diff lab/pc@1 lab/pc@2",
             "images --json",
+            "inspect /dev/sda --json",
             "versions lab/pc --quiet",
             "show lab/pc@3fa9c0d1",
             "tag lab/pc@1 stable",

@@ -61,6 +61,25 @@ impl Gear {
             .unwrap_or(data.len())
     }
 
+    /// Whether `data`, which has no natural cut before `length`, is cut there.
+    pub(super) fn cuts_at(&self, data: &[u8], length: usize) -> bool {
+        if length == self.max {
+            return data.len() >= length;
+        }
+        // Positions are looked at in pairs; the last byte of data of odd length is not.
+        if length < self.min || data.len() < length + 2 {
+            return false;
+        }
+        let is_natural = |position: usize| {
+            let window = &data[self.min.max((position + 1).saturating_sub(MEMORY_BYTES))..=position];
+            let hash = window.iter().fold(0, |hash, byte| self.step(hash, *byte));
+            let mask = if position < self.avg { self.mask_short } else { self.mask_long };
+            hash & mask == 0
+        };
+        // Where data ended at an odd length, one byte before was not looked at.
+        is_natural(length) && (length.is_multiple_of(2) || !is_natural(length - 1))
+    }
+
     /// The first position whose hash matches. `hash` is that of the bytes before the range.
     fn search(&self, data: &[u8], range: std::ops::Range<usize>, mask: u64, hash: &mut u64) -> Option<usize> {
         let mut at = range.start;

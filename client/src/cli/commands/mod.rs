@@ -3,6 +3,7 @@
 mod diff;
 mod forget;
 mod images;
+mod inspect;
 mod pin;
 mod push;
 mod remove;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     Diff(diff::Diff),
     Images(images::Images),
+    Inspect(inspect::Inspect),
     Versions(versions::Versions),
     Show(show::Show),
     Tag(tag::Tag),
@@ -52,6 +54,7 @@ impl Command {
             Self::Verify(verify) => verify.run(context).await,
             Self::Diff(diff) => diff.run(context).await,
             Self::Images(images) => images.run(context).await,
+            Self::Inspect(inspect) => inspect.run(context).await,
             Self::Versions(versions) => versions.run(context).await,
             Self::Show(show) => show.run(context).await,
             Self::Tag(tag) => tag.run(context).await,

@@ -1,0 +1,52 @@
+//! ext2, ext3 and ext4: which blocks are used, and where files begin.
+//!
+//! The block bitmaps say which blocks are used; they are believed only after all inodes were walked and what they own
+//! is exactly what the bitmaps say. So a map is wrong only where bitmaps, inodes and counts lie in agreement.
+//! From the kernel's `Documentation/filesystems/ext4/`.
+
+mod bitmaps;
+mod checksums;
+mod descriptors;
+mod extents;
+mod indirect;
+mod inode;
+mod inodes;
+mod owners;
+mod superblock;
+
+use superblock::Superblock;
+
+use crate::{
+    filesystem::{Filesystem, Identity, PartitionType},
+    map::{Blocks, Map, MapOptions, Usage},
+    read::{ReadError, Volume},
+    reason::{Obstacle, agree},
+};
+
+/// ext2, ext3 and ext4.
+pub(crate) struct Ext;
+
+impl Filesystem for Ext {
+    fn identify(&self, volume: &Volume<'_>) -> Result<Option<Identity>, ReadError> {
+        superblock::identify(volume)
+    }
+
+    fn map(&self, volume: &Volume<'_>, _: PartitionType, options: &MapOptions) -> Result<Map, Obstacle> {
+        let superblock = Superblock::read(volume)?;
+        let groups = descriptors::read(volume, &superblock)?;
+        let mut owners = owners::Owners::new(&superblock, options);
+        owners.claim_structures(&groups)?;
+        let used = bitmaps::read(volume, &superblock, &groups, owners.owned())?;
+        owners.check_against(used)?;
+        let files = inodes::walk(volume, &superblock, &groups, &mut owners)?;
+        let (used, owned, boundaries) = owners.finish();
+        // Each owned block is used; so if there are as many, they are the same.
+        agree("blocks in use and blocks of files", used.count(), owned.count())?;
+        Ok(Map {
+            used: Blocks { first_byte: 0, bytes: superblock.cluster_bytes(), set: used },
+            boundaries: Blocks { first_byte: 0, bytes: superblock.block_bytes, set: boundaries },
+            usage: Usage::Free,
+            files,
+        })
+    }
+}

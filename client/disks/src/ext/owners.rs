@@ -1,0 +1,173 @@
+//! Who owns which block: the filesystem's own structures, and the inodes. No block has two owners.
+
+use std::ops::Range;
+
+use super::{
+    descriptors::{Group, first_block},
+    superblock::{Superblock, feature},
+};
+use crate::{
+    blocks::BlockSet,
+    map::{BoundaryFinder, MapOptions},
+    reason::{Obstacle, require},
+};
+
+/// What is owned so far. Counted in clusters, like the bitmaps; boundaries are in blocks.
+pub(super) struct Owners<'a> {
+    superblock: &'a Superblock,
+    used: BlockSet,
+    owned: BlockSet,
+    /// Blocks of extended attributes, which inodes may share.
+    attributes: BlockSet,
+    boundaries: BoundaryFinder,
+    /// The cluster that the present inode claimed last.
+    last_cluster: Option<u64>,
+}
+
+impl<'a> Owners<'a> {
+    pub(super) fn new(superblock: &'a Superblock, options: &MapOptions) -> Self {
+        Self {
+            superblock,
+            used: BlockSet::default(),
+            owned: BlockSet::new(superblock.clusters()),
+            attributes: BlockSet::new(superblock.clusters()),
+            boundaries: BoundaryFinder::new(superblock.blocks, superblock.block_bytes, options),
+            last_cluster: None,
+        }
+    }
+
+    /// Claims superblocks, descriptors, bitmaps and inode tables, wherever they are.
+    pub(super) fn claim_structures(&mut self, groups: &[Group]) -> Result<(), Obstacle> {
+        // What lies before the first group belongs to none, and is kept.
+        self.claim_structure(0..self.superblock.first_data_block)?;
+        for group in groups {
+            for range in copies(self.superblock, group.number) {
+                self.claim_structure(range)?;
+            }
+            self.claim_structure(group.block_bitmap..group.block_bitmap + 1)?;
+            self.claim_structure(group.inode_bitmap..group.inode_bitmap + 1)?;
+            self.claim_structure(group.inode_table..group.inode_table + self.superblock.inode_table_blocks())?;
+        }
+        if self.superblock.incompatible & feature::MMP != 0 && self.superblock.mmp_block != 0 {
+            let block = self.superblock.mmp_block;
+            require(block < self.superblock.blocks, "block of multiple mount protection", "is beyond the end")?;
+            self.claim_structure(block..block + 1)?;
+        }
+        Ok(())
+    }
+
+    fn claim_structure(&mut self, blocks: Range<u64>) -> Result<(), Obstacle> {
+        require(blocks.end <= self.superblock.blocks, "a structure", "is beyond the end")?;
+        let clusters = self.clusters(&blocks);
+        let length = clusters.end - clusters.start;
+        let new = self.owned.insert_range(clusters);
+        // Structures of several groups may share a cluster.
+        require(new == length || self.superblock.cluster_blocks > 1, "structures", "overlap")
+    }
+
+    /// What is owned so far.
+    pub(super) const fn owned(&self) -> &BlockSet {
+        &self.owned
+    }
+
+    /// From here on, what is claimed must be in `used`; what was claimed before must be there already.
+    pub(super) fn check_against(&mut self, used: BlockSet) -> Result<(), Obstacle> {
+        let all_used = self.owned.runs(0..self.owned.bound(), true).all(|run| used.contains_range(run));
+        require(all_used, "a structure of the filesystem", "lies in free blocks")?;
+        self.used = used;
+        Ok(())
+    }
+
+    /// The next data blocks of the present inode.
+    pub(super) fn claim_data(&mut self, blocks: Range<u64>) -> Result<(), Obstacle> {
+        let mut clusters = self.claimable(&blocks)?;
+        let last = clusters.end - 1;
+        // A cluster may have the end of one extent and the beginning of the next.
+        if self.superblock.cluster_blocks > 1 && self.last_cluster == Some(clusters.start) {
+            clusters.start += 1;
+        }
+        self.last_cluster = Some(last);
+        self.own(clusters)?;
+        self.boundaries.add(blocks);
+        Ok(())
+    }
+
+    /// A block of the present inode that is not its data.
+    pub(super) fn claim(&mut self, block: u64) -> Result<(), Obstacle> {
+        let clusters = self.claimable(&(block..block.saturating_add(1)))?;
+        self.own(clusters)
+    }
+
+    fn own(&mut self, clusters: Range<u64>) -> Result<(), Obstacle> {
+        let length = clusters.end - clusters.start;
+        require(self.owned.insert_range(clusters) == length, "a block", "has two owners")
+    }
+
+    /// Blocks of an inode that keeps the filesystem's own structures: they may be claimed already.
+    pub(super) fn claim_again(&mut self, blocks: &Range<u64>) -> Result<(), Obstacle> {
+        let clusters = self.claimable(blocks)?;
+        self.owned.insert_range(clusters);
+        Ok(())
+    }
+
+    /// A block of extended attributes.
+    pub(super) fn claim_attributes(&mut self, block: u64) -> Result<(), Obstacle> {
+        let clusters = self.claimable(&(block..block.saturating_add(1)))?;
+        if self.attributes.insert(clusters.start) {
+            self.own(clusters)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the present inode.
+    pub(super) fn end_inode(&mut self) {
+        self.boundaries.end_file();
+        self.last_cluster = None;
+    }
+
+    fn claimable(&self, blocks: &Range<u64>) -> Result<Range<u64>, Obstacle> {
+        let inside = blocks.start >= self.superblock.first_data_block.max(1)
+            && blocks.start < blocks.end
+            && blocks.end <= self.superblock.blocks;
+        require(inside, "a block of a file", "is beyond the end")?;
+        let clusters = self.clusters(blocks);
+        require(self.used.contains_range(clusters.clone()), "a block of a file", "is free")?;
+        Ok(clusters)
+    }
+
+    const fn clusters(&self, blocks: &Range<u64>) -> Range<u64> {
+        let size = self.superblock.cluster_blocks;
+        blocks.start / size..blocks.end.div_ceil(size)
+    }
+
+    /// What is used, what is owned, and the boundaries.
+    pub(super) fn finish(self) -> (BlockSet, BlockSet, BlockSet) {
+        (self.used, self.owned, self.boundaries.finish())
+    }
+}
+
+/// Copies of the superblock and of descriptors with which a group begins.
+fn copies(superblock: &Superblock, group: u32) -> Vec<Range<u64>> {
+    let start = first_block(superblock, group);
+    let has_superblock = superblock.has_superblock(group);
+    let mut ranges = Vec::new();
+    if has_superblock {
+        ranges.push(start..start + 1);
+    }
+    let per_block = superblock.descriptors_per_block();
+    let meta_group = u64::from(group) / per_block;
+    if !superblock.has_meta_groups() {
+        let blocks = superblock.descriptor_blocks() + superblock.reserved_descriptor_blocks;
+        if has_superblock {
+            ranges.push(start + 1..start + 1 + blocks);
+        }
+    } else if meta_group < superblock.first_meta_group {
+        if has_superblock {
+            ranges.push(start + 1..start + 1 + superblock.first_meta_group);
+        }
+    } else if [0, 1, per_block - 1].contains(&(u64::from(group) % per_block)) {
+        let block = start + u64::from(has_superblock);
+        ranges.push(block..block + 1);
+    }
+    ranges
+}
