@@ -179,10 +179,7 @@ pub(crate) async fn fetch_chunks(
         }
     }
     listing.await.map_err(|_| Error::WorkerStopped)?;
-    match pending.len() {
-        0 => taker.finish().await,
-        left => Err(Error::Protocol(format!("{left} chunks were not sent"))),
-    }
+    taker.finish().await
 }
 
 async fn fetch_over_one_stream(
@@ -200,20 +197,21 @@ async fn fetch_over_one_stream(
         while let Some(message) = messages.message().await? {
             taker.take(message, pending).await?;
         }
-        // It ends when nobody asks any more, or when the server went away without a word.
         Ok::<_, Error>(())
     };
     let (mut asking, mut receiving) = (pin!(asking), pin!(receiving));
-    let asked = tokio::select! {
+    let all_asked = tokio::select! {
         received = &mut receiving => received.map(|()| false)?,
         asked = &mut asking => {
             receiving.await?;
             asked
         }
     };
-    match asked && pending.len() == 0 {
-        true => Ok(()),
-        false => Err(Error::StreamClosed),
+    // A connection that broke is an error above. Here the server says that it is done.
+    match pending.len() {
+        0 if all_asked => Ok(()),
+        0 => Err(Error::Protocol("a stream of chunks ended before all were asked for".into())),
+        left => Err(Error::Protocol(format!("{left} chunks were not sent"))),
     }
 }
 
