@@ -25,6 +25,10 @@ demo: build ## Start a server, push two versions of a real disk, restore and ver
 test: build ## Run all tests but the long ones
 	$(CARGO) test --release --workspace
 
+.PHONY: test-long
+test-long: build ## Run the long versions of the tests; goes on where it was stopped (ARGS=--again starts over)
+	@tests/scripts/test-long.sh $(TARGET_DIR) $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check formatting and lints, as CI does
 	$(CARGO) fmt --all --check

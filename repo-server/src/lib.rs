@@ -6,6 +6,8 @@
 pub mod blocking;
 pub mod catalog;
 mod clock;
+#[cfg(test)]
+mod crash_tests;
 pub mod error;
 pub mod files;
 pub mod id;

@@ -16,7 +16,7 @@ use super::{Access, File, FileSystem, parent};
 mod loss;
 mod tests;
 
-pub(crate) use loss::Loss;
+pub(crate) use loss::{Loss, below};
 
 /// A call that changes something, or makes it durable. Reads are none: a crash at one leaves what a crash at the
 /// next change leaves.
