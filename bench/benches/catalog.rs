@@ -26,7 +26,17 @@ fn pack_of(number: u32) -> (PackRecord, Vec<(ObjectId, Location)>) {
     let objects = (number * PACK_CHUNKS..(number + 1) * PACK_CHUNKS)
         .map(|n| {
             let offset = 64 + (n % PACK_CHUNKS) * 32_000;
-            (id(n), Location { pack, offset, stored_length: 31_000, raw_length: 65_536, codec: Codec::Zstd })
+            (
+                id(n),
+                Location {
+                    pack,
+                    offset,
+                    stored_length: 31_000,
+                    raw_length: 65_536,
+                    codec: Codec::Zstd,
+                    ordinal: n % PACK_CHUNKS,
+                },
+            )
         })
         .collect();
     (PackRecord { id: pack, purpose: Purpose::Chunks, bytes: 64 << 20, records: PACK_CHUNKS }, objects)

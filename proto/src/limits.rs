@@ -17,6 +17,8 @@ pub const MAX_MISSING_IDS: usize = 32 << 10;
 pub const MAX_FETCH_OFFSETS: usize = 1024;
 /// Most requests for chunks that may wait for their answer on one stream.
 pub const MAX_UNANSWERED_FETCHES: usize = 16;
+/// Most damaged objects that the server lists when an upload with a base is opened.
+pub const MAX_DAMAGED_IDS: usize = 32 << 10;
 /// Longest content record, in bytes.
 pub const MAX_CONTENT_RECORD_BYTES: usize = 1 << 20;
 /// Most tags set by one commit.

@@ -62,6 +62,17 @@ pub enum Error {
         /// The tags, joined by commas.
         tags: String,
     },
+    /// A version cannot be removed while it is pinned.
+    #[error("{image}@{number} is pinned")]
+    VersionPinned {
+        /// The image.
+        image: ImageName,
+        /// The version.
+        number: u64,
+    },
+    /// The upload was never opened, or was closed: it may have expired.
+    #[error("upload {0} is not open")]
+    UploadNotOpen(crate::UploadId),
     /// The upload id was used for something else.
     #[error("upload {upload} belongs to another push: {why}")]
     UploadMismatch {
@@ -111,6 +122,12 @@ pub enum Error {
     /// A version refers to an object that no pack has.
     #[error("object {0} is missing")]
     ObjectMissing(ObjectId),
+    /// More objects are damaged than can be told to who opens an upload.
+    #[error("more than {limit} objects of the repository are damaged: no base can be relied on")]
+    TooMuchDamage {
+        /// How many could be told.
+        limit: usize,
+    },
     /// No space left.
     #[error("the repository's disk is full ({what})")]
     Full {
@@ -207,7 +224,10 @@ impl Error {
             | Self::VersionNotFound { .. }
             | Self::TagNotFound { .. }
             | Self::NoRepository(_) => Kind::NotFound,
-            Self::TagMoved { .. } | Self::VersionTagged { .. } => Kind::Conflict,
+            Self::TagMoved { .. }
+            | Self::VersionTagged { .. }
+            | Self::VersionPinned { .. }
+            | Self::UploadNotOpen(_) => Kind::Conflict,
             Self::AmbiguousId { .. }
             | Self::UploadMismatch { .. }
             | Self::BadRequest(_)
@@ -222,9 +242,11 @@ impl Error {
             | Self::Stopping
             | Self::Busy { .. }
             | Self::Idle { .. } => Kind::Unavailable,
-            Self::RecordCorrupt { .. } | Self::FileCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
-                Kind::Corrupt
-            }
+            Self::RecordCorrupt { .. }
+            | Self::FileCorrupt { .. }
+            | Self::PackMissing(_)
+            | Self::ObjectMissing(_)
+            | Self::TooMuchDamage { .. } => Kind::Corrupt,
             Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
         }
     }
@@ -239,6 +261,8 @@ impl Error {
             Self::AmbiguousId { .. } => "AMBIGUOUS_ID",
             Self::TagMoved { .. } => "TAG_MOVED",
             Self::VersionTagged { .. } => "VERSION_TAGGED",
+            Self::VersionPinned { .. } => "VERSION_PINNED",
+            Self::UploadNotOpen(_) => "UPLOAD_NOT_OPEN",
             Self::UploadMismatch { .. } => "UPLOAD_MISMATCH",
             Self::BadRequest(_) => "BAD_REQUEST",
             Self::BadMessage(_) => "BAD_MESSAGE",
@@ -247,6 +271,7 @@ impl Error {
             Self::FileCorrupt { .. } => "FILE_CORRUPT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
+            Self::TooMuchDamage { .. } => "TOO_MUCH_DAMAGE",
             Self::Full { .. } => "DISK_FULL",
             Self::WritesStopped { .. } => "WRITES_STOPPED",
             Self::Io { .. } => "IO",
@@ -276,6 +301,8 @@ impl Error {
             Self::VersionTagged { image, .. } => {
                 format!("remove a tag with `imprint tag {image} TAG --delete` first")
             }
+            Self::VersionPinned { image, number } => format!("take the pin away with `imprint unpin {image}@{number}`"),
+            Self::UploadNotOpen(_) => "push again; what was sent and is still there is not sent again".into(),
             Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
                 "push an image that holds the same data again, or use another version".into()
             }

@@ -5,6 +5,7 @@
 
 pub mod blocking;
 pub mod catalog;
+mod clock;
 pub mod error;
 pub mod id;
 pub mod pack;

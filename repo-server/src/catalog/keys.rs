@@ -11,7 +11,7 @@ use crate::{PackId, UploadId, pack::Purpose};
 /// The only deduplication domain so far.
 const DOMAIN: [u8; 4] = 0u32.to_be_bytes();
 /// Changes when keys or values get another meaning. The index is then derived anew, never converted.
-pub(super) const FORMAT: u16 = 2;
+pub(super) const FORMAT: u16 = 3;
 /// Length of a key's domain and table.
 pub(super) const TABLE_PREFIX_BYTES: usize = DOMAIN.len() + 1;
 /// Ends an image name in a key; no name contains it.
@@ -40,6 +40,14 @@ pub(super) enum Table {
     Meta = 9,
     /// Node id: where it is. Apart from chunks, so that a tree cannot name one as the other.
     Nodes = 10,
+    /// Image, number: the version that was removed, and when.
+    Removed = 11,
+    /// Image, number: nothing.
+    Pins = 12,
+    /// Pack id: nothing.
+    Condemned = 13,
+    /// Pack id, kind, object id: what is wrong with the record.
+    Quarantined = 14,
 }
 
 /// What the keys of a whole table start with.
@@ -67,13 +75,52 @@ pub(super) fn pack(id: PackId) -> Vec<u8> {
     key(Table::Packs, &[id.as_bytes()])
 }
 
-/// What the versions of an image start with; numbers follow in their order.
+pub(super) fn condemned(pack: PackId) -> Vec<u8> {
+    key(Table::Condemned, &[pack.as_bytes()])
+}
+
+/// What the quarantined records of a pack start with; kinds and ids follow.
+pub(super) fn quarantined_in(pack: PackId) -> Vec<u8> {
+    key(Table::Quarantined, &[pack.as_bytes()])
+}
+
+pub(super) fn quarantined(pack: PackId, kind: Purpose, id: &ObjectId) -> Vec<u8> {
+    key(Table::Quarantined, &[pack.as_bytes(), &[kind.number()], id.as_bytes()])
+}
+
+/// What the live versions of an image start with; numbers follow in their order.
 pub(super) fn versions_of(image: &ImageName) -> Vec<u8> {
-    key(Table::Versions, &[image.as_str().as_bytes(), &[END_OF_NAME]])
+    numbered_of(Table::Versions, image)
 }
 
 pub(super) fn version(image: &ImageName, number: u64) -> Vec<u8> {
-    let mut key = versions_of(image);
+    numbered(Table::Versions, image, number)
+}
+
+/// What the removed versions of an image start with; numbers follow in their order.
+pub(super) fn removed_of(image: &ImageName) -> Vec<u8> {
+    numbered_of(Table::Removed, image)
+}
+
+pub(super) fn removed(image: &ImageName, number: u64) -> Vec<u8> {
+    numbered(Table::Removed, image, number)
+}
+
+/// What the pins of an image start with; numbers follow in their order.
+pub(super) fn pins_of(image: &ImageName) -> Vec<u8> {
+    numbered_of(Table::Pins, image)
+}
+
+pub(super) fn pin(image: &ImageName, number: u64) -> Vec<u8> {
+    numbered(Table::Pins, image, number)
+}
+
+fn numbered_of(table: Table, image: &ImageName) -> Vec<u8> {
+    key(table, &[image.as_str().as_bytes(), &[END_OF_NAME]])
+}
+
+fn numbered(table: Table, image: &ImageName, number: u64) -> Vec<u8> {
+    let mut key = numbered_of(table, image);
     key.extend_from_slice(&number.to_be_bytes());
     key
 }
@@ -118,6 +165,14 @@ pub(super) fn format() -> Vec<u8> {
     key(Table::Meta, &[b"format"])
 }
 
+pub(super) fn purged_count() -> Vec<u8> {
+    key(Table::Meta, &[b"purged"])
+}
+
+pub(super) fn finished_mark() -> Vec<u8> {
+    key(Table::Meta, &[b"mark"])
+}
+
 /// The smallest key above `key`.
 pub(super) fn after(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
@@ -133,6 +188,25 @@ pub(super) fn parse_name<T: std::str::FromStr>(bytes: &[u8], what: &'static str)
 /// The pack id that ends a key.
 pub(super) fn parse_pack(bytes: &[u8]) -> Result<PackId, DecodeError> {
     PackId::from_slice(bytes).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))
+}
+
+/// The upload id that ends a key.
+pub(super) fn parse_upload(bytes: &[u8]) -> Result<UploadId, DecodeError> {
+    UploadId::from_slice(bytes).ok_or(DecodeError::invalid("upload id", "not 16 bytes long"))
+}
+
+/// The number that ends a key.
+pub(super) fn parse_number(bytes: &[u8]) -> Result<u64, DecodeError> {
+    let bytes = bytes.try_into().map_err(|_| DecodeError::invalid("version number", "not 8 bytes long"))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// The kind and the object id that end the key of a quarantined record.
+pub(super) fn parse_quarantined(bytes: &[u8]) -> Result<(Purpose, ObjectId), DecodeError> {
+    let what = "quarantined record";
+    let (kind, id) = bytes.split_first().ok_or(DecodeError::invalid(what, "cut short"))?;
+    let id = ObjectId::from_slice(id).ok_or(DecodeError::invalid(what, "its id is not 32 bytes long"))?;
+    Ok((Purpose::from_number(*kind)?, id))
 }
 
 #[cfg(test)]
@@ -160,6 +234,13 @@ mod tests {
         assert_eq!(object(Purpose::Chunks, &id)[..6], [0, 0, 0, 0, 1, 9]);
         assert_eq!(object(Purpose::Nodes, &id)[..6], [0, 0, 0, 0, 10, 9]);
         assert_eq!(tag(&lab, &"stable".parse().unwrap()), b"\0\0\0\0\x08lab/a\0stable");
+        assert_eq!(removed(&lab, 7), b"\0\0\0\0\x0blab/a\0\0\0\0\0\0\0\0\x07");
+        assert_eq!(pin(&lab, 7), b"\0\0\0\0\x0clab/a\0\0\0\0\0\0\0\0\x07");
+        let pack = PackId::from_bytes([2; 16]);
+        assert_eq!(condemned(pack)[..6], [0, 0, 0, 0, 13, 2]);
+        assert_eq!(quarantined(pack, Purpose::Nodes, &id)[..5], [0, 0, 0, 0, 14]);
+        assert_eq!(parse_quarantined(&quarantined(pack, Purpose::Nodes, &id)[21..]), Ok((Purpose::Nodes, id)));
+        assert!(parse_quarantined(&[1, 2]).is_err() && parse_quarantined(&[]).is_err());
         assert_eq!(hold(UploadId::from_bytes([1; 16]), PackId::from_bytes([2; 16]))[..5], [0, 0, 0, 0, 6]);
     }
 }

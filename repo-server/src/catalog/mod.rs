@@ -5,23 +5,31 @@
 //! Every engine passes the same `laws`.
 
 use async_trait::async_trait;
-use imprint_content::{Codec, ContentRecord, ImageName, ObjectId, Selector, TagName, VersionId};
+use imprint_content::{Codec, ContentRecord, ImageName, NodeId, ObjectId, Selector, TagName, VersionId};
 
 use crate::{Error, PackId, UploadId, pack::Purpose};
 
 pub mod journal;
 
+mod active_marks;
 mod embedded;
 mod keys;
 #[cfg(test)]
 mod laws;
 mod memory;
 mod messages;
+mod reclamation;
 mod rocks;
+mod uses;
 mod values;
 
 pub use embedded::EmbeddedCatalog;
 pub use memory::MemoryCatalog;
+pub use reclamation::{
+    Candidate, Condemnation, Damage, DamagedObject, FinishedMark, MAX_DAMAGE_OBJECTS, Mark, MarkEnd, MarkId, RecordSet,
+    Refusal, Root, RootKind, VersionCounts,
+};
+pub use uses::UploadUse;
 
 /// Where a record is, and what a reader must know to decode it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +44,10 @@ pub struct Location {
     pub raw_length: u32,
     /// How the payload is encoded.
     pub codec: Codec,
+    /// Position of the record among those of its pack, in ascending order of their ids, from 0, as the pack was read when
+    /// it was added: the index in [`PackIndex::objects`](crate::pack::PackIndex). No two objects that are located in one
+    /// pack have the same, so that one bit a record is enough to mark them.
+    pub ordinal: u32,
 }
 
 /// A sealed pack as the catalog knows it.
@@ -116,16 +128,39 @@ pub struct UploadRecord {
     pub id: UploadId,
     /// The image it will become a version of.
     pub image: ImageName,
-    /// The version whose objects the client need not ask about. Live when the upload is opened. Nothing keeps it from
-    /// being removed afterwards: reclamation will have to spare what it needs.
+    /// The version whose objects the client need not ask about. Live when the upload is opened. It may be removed, and
+    /// purged, afterwards: its tree stays as long as the upload is open.
     pub base: Option<VersionKey>,
+}
+
+/// The base of an open upload, as it was when the upload was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRecord {
+    /// Which version it is.
+    pub version: VersionKey,
+    /// Hash of its content record.
+    pub id: VersionId,
+    /// The top of its tree.
+    pub root: NodeId,
+}
+
+/// A version that was removed and can be brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedVersion {
+    /// The version.
+    pub version: VersionRecord,
+    /// The server's clock at its removal, milliseconds since 1970.
+    pub removed_unix_ms: i64,
 }
 
 /// What opening an upload found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadState {
     /// It is open, newly or still.
-    Open,
+    Open {
+        /// What it relies on.
+        base: Option<Box<BaseRecord>>,
+    },
     /// It was committed before.
     Committed(Box<VersionRecord>),
 }
@@ -210,8 +245,12 @@ pub trait Catalog: Send + Sync + 'static {
         ids: Vec<ObjectId>,
     ) -> Result<Vec<Option<Location>>, Error>;
 
-    /// Makes a sealed pack's records known as what the pack is for, in one write; `holder` holds it. Adding a pack again changes nothing.
-    /// Where another pack has a record of the same object, the newer location wins.
+    /// Makes a sealed pack's records known as what the pack is for, in one write; `holder` holds it, and it is stamped for
+    /// every mark that is active.
+    ///
+    /// Where another pack has a record of the same object, the newer location wins, and whoever held the other pack holds
+    /// this one too: a hold follows its object. Quarantined records are passed over. A pack that is added again gives
+    /// places only to those of its objects that are located nowhere; one that was condemned is not added again.
     async fn add_pack(
         &self,
         pack: PackRecord,
@@ -219,10 +258,15 @@ pub trait Catalog: Send + Sync + 'static {
         holder: Option<UploadId>,
     ) -> Result<(), Error>;
 
-    /// All packs that are known, in order of their ids.
+    /// All live packs, in order of their ids; condemned ones are not among them.
     async fn packs(&self) -> Result<Vec<PackRecord>, Error>;
 
+    /// Says that a stream works on this upload, which then does not expire. Begun before it is opened.
+    fn use_upload(&self, upload: UploadId) -> UploadUse;
+
     /// Opens an upload, or opens it again.
+    ///
+    /// From here until the upload ends, the base's tree is a root of every mark.
     ///
     /// # Errors
     /// [`Error::UploadMismatch`] when the id was opened with another image or base; [`Error::VersionNotFound`] when
@@ -232,8 +276,18 @@ pub trait Catalog: Send + Sync + 'static {
     /// Forgets an upload and its holds. Forgetting an unknown or committed one changes nothing.
     async fn close_upload(&self, upload: UploadId) -> Result<(), Error>;
 
+    /// Closes the uploads that no stream uses, and that were last used before this time (the server's clock,
+    /// milliseconds since 1970). What they sent stays until it is collected; what they rely on no longer does.
+    ///
+    /// An upload counts as used when it is opened, and, to some ten minutes, when it asks or a pack of its own is added.
+    async fn expire_uploads(&self, unused_since_unix_ms: i64) -> Result<Vec<UploadId>, Error>;
+
     /// Commits: gives the next number, sets the tags, ends the upload. Durable on return; the same upload again
-    /// returns the same version.
+    /// returns the same version. The packs that
+    /// the upload holds are stamped for every mark that is active.
+    ///
+    /// # Errors
+    /// [`Error::UploadNotOpen`] when it was closed, or expired, meanwhile.
     async fn commit(&self, version: NewVersion) -> Result<VersionRecord, Error>;
 
     /// Sets a tag to a live version. `expected` is the tag's counter as the caller knows it, 0 for "does not exist
@@ -243,8 +297,44 @@ pub trait Catalog: Send + Sync + 'static {
     /// Removes a tag. Durable on return.
     async fn remove_tag(&self, image: ImageName, tag: TagName, expected: Option<u64>) -> Result<(), Error>;
 
-    /// Removes a version that no tag names. Durable on return; its number is never given again.
-    async fn remove_version(&self, version: VersionKey) -> Result<(), Error>;
+    /// Removes a version that no tag names and that is not pinned. Durable on return. It can be brought back until it is
+    /// purged; its number is never given again.
+    async fn remove_version(&self, version: VersionKey, removed_unix_ms: i64) -> Result<(), Error>;
+
+    /// Brings a removed version back, with its number and without the tags that it once had. Durable on return. A live
+    /// one is returned as it is.
+    ///
+    /// # Errors
+    /// [`Error::VersionNotFound`] when it was purged, or never existed.
+    async fn undelete_version(&self, version: VersionKey, undeleted_unix_ms: i64) -> Result<VersionRecord, Error>;
+
+    /// Gives up a version that was removed at this very time: it cannot be brought back, and its tree is no root any more.
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::VersionNotFound`] when it is not a removed version, or was removed at another time.
+    async fn purge_version(&self, version: VersionKey, removed_unix_ms: i64, purged_unix_ms: i64) -> Result<(), Error>;
+
+    /// Up to `limit` removed versions that are not purged, of one image or of all, ascending by image and number, from
+    /// behind `after` on.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`] when the image never had a version.
+    async fn removed_versions(
+        &self,
+        image: Option<ImageName>,
+        after: Option<VersionKey>,
+        limit: usize,
+    ) -> Result<Vec<RemovedVersion>, Error>;
+
+    /// Pins a live version: it cannot be removed. Durable on return. Whether it was not pinned before.
+    async fn pin_version(&self, version: VersionKey, pinned_unix_ms: i64) -> Result<bool, Error>;
+
+    /// Takes the pin from a live version. Durable on return. Whether it was pinned.
+    async fn unpin_version(&self, version: VersionKey, unpinned_unix_ms: i64) -> Result<bool, Error>;
+
+    /// The numbers of an image's pinned versions, ascending.
+    async fn pins(&self, image: ImageName) -> Result<Vec<u64>, Error>;
 
     /// The version that a selector means.
     async fn version(&self, image: ImageName, selector: Selector) -> Result<VersionRecord, Error>;
@@ -260,6 +350,44 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// All tags of an image, by name.
     async fn tags(&self, image: ImageName) -> Result<Vec<TagRecord>, Error>;
+
+    /// Begins a mark: lists the roots, and from the same moment on stamps what comes to be needed.
+    ///
+    /// Several may be active. Each must be ended, or it is kept in memory until the catalog is closed.
+    async fn begin_mark(&self) -> Result<Mark, Error>;
+
+    /// Condemns those of these packs on which nothing rests, in one decision. Durable on return; one answer for each, in
+    /// order.
+    ///
+    /// Nothing rests on a pack that no open upload holds, that is not stamped for `mark`, and in which no object is
+    /// located that was marked. It is no longer live then, and no object is located in it. Its file may be deleted, and
+    /// after that [`forget_condemned`](Self::forget_condemned) ends it.
+    async fn condemn(
+        &self,
+        mark: MarkId,
+        candidates: Vec<Candidate>,
+        condemned_unix_ms: i64,
+    ) -> Result<Vec<Condemnation>, Error>;
+
+    /// Ends a mark. Ending one that has ended changes nothing.
+    async fn end_mark(&self, mark: MarkId, end: MarkEnd) -> Result<(), Error>;
+
+    /// Packs that were condemned and whose files may still exist, in order of their ids.
+    async fn condemned_packs(&self) -> Result<Vec<PackId>, Error>;
+
+    /// Forgets condemned packs. Their files must be gone, durably.
+    async fn forget_condemned(&self, packs: Vec<PackId>) -> Result<(), Error>;
+
+    /// Quarantines records of a live pack: objects that are located there are located nowhere until another pack brings
+    /// them, and no rebuild locates them there again. Durable on return. How many records were not quarantined before;
+    /// 0 for a pack that is not live.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for more than [`MAX_DAMAGE_OBJECTS`].
+    async fn quarantine(&self, damage: Damage) -> Result<u64, Error>;
+
+    /// Up to `limit` quarantined records whose objects are located nowhere, one for each record, by pack.
+    async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error>;
 
     /// Totals over the repository.
     async fn totals(&self) -> Result<Totals, Error>;

@@ -1,16 +1,25 @@
 //! Values of the catalog's tables. Decoders return errors, never panic: the bytes come from a disk.
 
 use imprint_content::{
-    Codec, DecodeError, ImageName,
+    Codec, DecodeError, ImageName, NodeId, VersionId,
     bytes::{Reader, put_blob},
 };
 use prost::Message;
 
 use super::{
-    ImageRecord, Location, PackRecord, UploadRecord, VersionKey, VersionRecord, journal::Position, keys, messages,
-    messages::VersionMessage,
+    BaseRecord, FinishedMark, ImageRecord, Location, PackRecord, RemovedVersion, VersionCounts, VersionKey,
+    VersionRecord, journal::Position, keys, messages, messages::VersionMessage,
 };
-use crate::{PackId, UploadId, pack::Purpose};
+use crate::{PackId, pack::Purpose};
+
+/// An open upload as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpenUpload {
+    pub(super) image: ImageName,
+    pub(super) base: Option<BaseRecord>,
+    /// When a stream last did something with it.
+    pub(super) used_unix_ms: i64,
+}
 
 /// A tag as it is kept: removed ones too, so that their counters are never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +29,14 @@ pub(super) struct TagValue {
     pub(super) counter: u64,
 }
 
-pub(super) fn encode_location(location: &Location) -> [u8; 29] {
-    let mut out = [0; 29];
+pub(super) fn encode_location(location: &Location) -> [u8; 33] {
+    let mut out = [0; 33];
     out[..16].copy_from_slice(location.pack.as_bytes());
     out[16..20].copy_from_slice(&location.offset.to_le_bytes());
     out[20..24].copy_from_slice(&location.stored_length.to_le_bytes());
     out[24..28].copy_from_slice(&location.raw_length.to_le_bytes());
     out[28] = location.codec.number();
+    out[29..].copy_from_slice(&location.ordinal.to_le_bytes());
     out
 }
 
@@ -39,6 +49,7 @@ pub(super) fn decode_location(value: &[u8]) -> Result<Location, DecodeError> {
         stored_length: reader.u32(what)?,
         raw_length: reader.u32(what)?,
         codec: Codec::from_number(reader.u8(what)?.into())?,
+        ordinal: reader.u32(what)?,
     };
     reader.finish(what)?;
     Ok(location)
@@ -90,21 +101,70 @@ fn read_version_key(reader: &mut Reader<'_>) -> Result<VersionKey, DecodeError> 
     Ok(VersionKey { number, image: keys::parse_name(reader.blob("image name")?, "image name")? })
 }
 
-pub(super) fn encode_upload(upload: &UploadRecord) -> Vec<u8> {
-    let mut out = Vec::new();
+pub(super) fn encode_upload(upload: &OpenUpload) -> Vec<u8> {
+    let mut out = upload.used_unix_ms.to_le_bytes().to_vec();
     put_blob(&mut out, upload.image.as_str().as_bytes());
     if let Some(base) = &upload.base {
-        out.extend(encode_version_key(base));
+        out.extend_from_slice(base.id.as_bytes());
+        out.extend_from_slice(base.root.as_bytes());
+        out.extend(encode_version_key(&base.version));
     }
     out
 }
 
-pub(super) fn decode_upload(id: UploadId, value: &[u8]) -> Result<UploadRecord, DecodeError> {
+pub(super) fn decode_upload(value: &[u8]) -> Result<OpenUpload, DecodeError> {
+    let what = "upload";
     let mut reader = Reader::new(value);
+    let used_unix_ms = reader.u64(what)?.cast_signed();
     let image = keys::parse_name(reader.blob("image name")?, "image name")?;
-    let base = if reader.remaining() > 0 { Some(read_version_key(&mut reader)?) } else { None };
-    reader.finish("upload")?;
-    Ok(UploadRecord { id, image, base })
+    let base = if reader.remaining() > 0 { Some(read_base(&mut reader)?) } else { None };
+    reader.finish(what)?;
+    Ok(OpenUpload { image, base, used_unix_ms })
+}
+
+fn read_base(reader: &mut Reader<'_>) -> Result<BaseRecord, DecodeError> {
+    let id = VersionId::from_bytes(reader.array("upload")?);
+    let root = NodeId::from_bytes(reader.array("upload")?);
+    Ok(BaseRecord { id, root, version: read_version_key(reader)? })
+}
+
+pub(super) fn encode_removed(removed: &RemovedVersion) -> Vec<u8> {
+    let mut out = removed.removed_unix_ms.to_le_bytes().to_vec();
+    out.extend(encode_version(&removed.version));
+    out
+}
+
+pub(super) fn decode_removed(value: &[u8]) -> Result<RemovedVersion, DecodeError> {
+    let what = "removed version";
+    let (time, version) = value.split_first_chunk().ok_or(DecodeError::invalid(what, "cut short"))?;
+    Ok(RemovedVersion { removed_unix_ms: i64::from_le_bytes(*time), version: decode_version(version)? })
+}
+
+pub(super) fn decode_count(value: &[u8]) -> Result<u64, DecodeError> {
+    let mut reader = Reader::new(value);
+    let count = reader.u64("count")?;
+    reader.finish("count")?;
+    Ok(count)
+}
+
+pub(super) fn encode_finished_mark(mark: &FinishedMark) -> Vec<u8> {
+    let VersionCounts { versions, purged } = mark.counts;
+    [mark.finished_unix_ms.cast_unsigned(), versions, purged].iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+pub(super) fn decode_finished_mark(value: &[u8]) -> Result<FinishedMark, DecodeError> {
+    let what = "finished mark";
+    let mut reader = Reader::new(value);
+    let finished_unix_ms = reader.u64(what)?.cast_signed();
+    let counts = VersionCounts { versions: reader.u64(what)?, purged: reader.u64(what)? };
+    reader.finish(what)?;
+    Ok(FinishedMark { finished_unix_ms, counts })
+}
+
+/// What is wrong with a quarantined record, as its writer said it.
+pub(super) fn decode_why(value: &[u8]) -> Result<String, DecodeError> {
+    let text = std::str::from_utf8(value).map_err(|_| DecodeError::invalid("quarantined record", "not UTF-8"))?;
+    Ok(text.to_owned())
 }
 
 pub(super) fn encode_image(image: &ImageRecord) -> Vec<u8> {
@@ -166,9 +226,10 @@ mod tests {
             stored_length: 2,
             raw_length: 3,
             codec: Codec::Zstd,
+            ordinal: 4,
         };
         let value = encode_location(&location);
-        assert_eq!(&value[16..], [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1]);
+        assert_eq!(&value[16..], [1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 1, 4, 0, 0, 0]);
         assert_eq!(decode_location(&value), Ok(location));
         assert!(broken(&value).all(|value| decode_location(&value).is_err()));
     }
@@ -190,12 +251,29 @@ mod tests {
 
     #[test]
     fn uploads_come_back_with_and_without_a_base() {
-        let id = UploadId::from_bytes([7; 16]);
         let image: ImageName = "lab/a".parse().unwrap();
-        let base = VersionKey { image: "b".parse().unwrap(), number: 4 };
+        let version = VersionKey { image: "b".parse().unwrap(), number: 4 };
+        let base = BaseRecord { version, id: VersionId::of(b"b"), root: NodeId::of(b"root") };
         for base in [None, Some(base)] {
-            let upload = UploadRecord { id, image: image.clone(), base };
-            assert_eq!(decode_upload(id, &encode_upload(&upload)), Ok(upload));
+            let upload = OpenUpload { image: image.clone(), base, used_unix_ms: -5 };
+            let value = encode_upload(&upload);
+            assert_eq!(decode_upload(&value), Ok(upload.clone()));
+            let whole_without_base = encode_upload(&OpenUpload { base: None, ..upload });
+            for value in broken(&value).filter(|value| *value != whole_without_base) {
+                assert!(decode_upload(&value).is_err());
+            }
         }
+    }
+
+    #[test]
+    fn what_marks_and_removals_leave_comes_back() {
+        let counts = VersionCounts { versions: 3, purged: 1 << 40 };
+        let mark = FinishedMark { finished_unix_ms: -1, counts };
+        assert_eq!(decode_finished_mark(&encode_finished_mark(&mark)), Ok(mark));
+        assert!(broken(&encode_finished_mark(&mark)).all(|value| decode_finished_mark(&value).is_err()));
+        assert_eq!(decode_count(&9u64.to_le_bytes()), Ok(9));
+        assert!(broken(&9u64.to_le_bytes()).all(|value| decode_count(&value).is_err()));
+        assert!(decode_removed(&[0; 7]).is_err() && decode_removed(&[0; 8]).is_err());
+        assert!(decode_why(&[0xff]).is_err());
     }
 }

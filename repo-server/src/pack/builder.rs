@@ -8,7 +8,7 @@ use imprint_content::{ObjectId, Payload};
 
 use super::{
     ENTRY_BYTES, Footer, FooterEntry, HEADER_BYTES, MAX_PACK_BYTES, PackHeader, RECORD_HEADER_BYTES, RecordHeader,
-    RecordMark, TRAILER_BYTES,
+    RecordMark, TRAILER_BYTES, index::numbered,
 };
 use crate::catalog::{Location, PackRecord};
 
@@ -45,14 +45,15 @@ impl PackBuilder {
         self.bytes.max(HEADER_BYTES as u64) + record + footer <= MAX_PACK_BYTES
     }
 
-    /// Appends a record to `out` and returns where it will be. An object that the pack has is not written again.
+    /// Appends a record to `out` and returns where it starts in the pack, in bytes. An object that the pack has is not
+    /// written again.
     ///
     /// # Panics
     /// When there is no room, or when the payload's lengths are none that [`Payload::decode`] accepts: the record
     /// could never be read.
-    pub fn push(&mut self, id: ObjectId, payload: &Payload, out: &mut Vec<u8>) -> Location {
+    pub fn push(&mut self, id: ObjectId, payload: &Payload, out: &mut Vec<u8>) -> u32 {
         if let Some(location) = self.objects.get(&id) {
-            return *location;
+            return location.offset;
         }
         assert!(self.has_room(payload.stored.len()), "callers ask for room first");
         let record = RecordHeader::of(self.mark, self.header.purpose, id, payload);
@@ -65,12 +66,14 @@ impl PackBuilder {
             stored_length: record.stored_length,
             raw_length: record.raw_length,
             codec: record.codec,
+            // Given when all are known.
+            ordinal: 0,
         };
         record.encode(out);
         out.extend_from_slice(&payload.stored);
         self.bytes += record.total_length();
         self.objects.insert(id, location);
-        location
+        location.offset
     }
 
     /// Records in the pack.
@@ -99,7 +102,7 @@ impl PackBuilder {
         let length = footer.encode(&self.header.encode(), out);
         let record =
             PackRecord { id: self.header.pack, purpose: self.header.purpose, bytes: self.bytes + length, records };
-        FinishedPack { record, objects: self.objects.into_iter().collect() }
+        FinishedPack { record, objects: numbered(self.objects) }
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {

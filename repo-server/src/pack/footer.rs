@@ -33,13 +33,14 @@ pub struct FooterEntry {
 
 impl FooterEntry {
     pub(super) fn of((id, at): (&ObjectId, &Location)) -> Self {
-        let Location { pack: _, offset, stored_length, raw_length, codec } = *at;
+        let Location { pack: _, offset, stored_length, raw_length, codec, ordinal: _ } = *at;
         Self { id: *id, offset, stored_length, raw_length, codec }
     }
 
-    pub(super) const fn location(&self, pack: PackId) -> Location {
+    /// The entry's place in `pack`, whose footer has it at position `ordinal`.
+    pub(super) const fn location(&self, pack: PackId, ordinal: u32) -> Location {
         let Self { id: _, offset, stored_length, raw_length, codec } = *self;
-        Location { pack, offset, stored_length, raw_length, codec }
+        Location { pack, offset, stored_length, raw_length, codec, ordinal }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

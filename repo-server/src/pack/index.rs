@@ -78,7 +78,7 @@ async fn read_one(storage: &dyn PackStorage, pack: PackId, range: Range<u64>) ->
 }
 
 fn from_footer(header: &PackHeader, length: u64, footer: &Footer) -> PackIndex {
-    let objects = footer.entries.iter().map(|entry| (entry.id, entry.location(header.pack))).collect();
+    let objects = (0..).zip(&footer.entries).map(|(n, entry)| (entry.id, entry.location(header.pack, n))).collect();
     index(header.pack, header.purpose, length, objects, Vec::new())
 }
 
@@ -114,17 +114,22 @@ fn from_scan(
             None => damage.push(record.range()),
         }
     }
-    Ok(index(pack, purpose, length, objects.into_iter().collect(), damage))
+    Ok(index(pack, purpose, length, numbered(objects), damage))
 }
 
-/// Where to read a record; `None` when this version of Imprint cannot.
+/// A pack's objects in order, each with its ordinal.
+pub(super) fn numbered(objects: BTreeMap<ObjectId, Location>) -> Vec<(ObjectId, Location)> {
+    (0..).zip(objects).map(|(ordinal, (id, location))| (id, Location { ordinal, ..location })).collect()
+}
+
+/// Where to read a record; its ordinal is not known yet. `None` when this version of Imprint cannot.
 fn location(record: &ScannedRecord, pack: PackId, purpose: Purpose) -> Option<Location> {
     let header = &record.header;
     if header.purpose != purpose || header.base.is_some() {
         return None;
     }
     let (stored_length, raw_length, codec) = (header.stored_length, header.raw_length, header.codec);
-    Some(Location { pack, offset: u32::try_from(record.offset).ok()?, stored_length, raw_length, codec })
+    Some(Location { pack, offset: u32::try_from(record.offset).ok()?, stored_length, raw_length, codec, ordinal: 0 })
 }
 
 fn index(

@@ -195,7 +195,7 @@ impl v1::repository_server::Repository for Service {
         request: Request<v1::RemoveVersionRequest>,
     ) -> Result<Response<v1::RemoveVersionResponse>, Status> {
         let key = convert::version_key(request.into_inner().version)?;
-        self.store.catalog().remove_version(key).await?;
+        self.store.remove_version(key).await?;
         Ok(Response::new(v1::RemoveVersionResponse {}))
     }
 

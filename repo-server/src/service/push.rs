@@ -58,7 +58,8 @@ async fn serve(
         Ok(upload) => upload,
         Err(version) => return answer(answers, committed(&service, &version).await?).await,
     };
-    answer(answers, push_response::Step::Opened(v1::Opened { damaged: Vec::new() })).await?;
+    let damaged = upload.damaged().iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+    answer(answers, push_response::Step::Opened(v1::Opened { damaged })).await?;
     let mut session = Session { service, upload, checking: VecDeque::new(), _permit: permit };
     let result = session.run(steps, answers).await;
     if result.is_err() {

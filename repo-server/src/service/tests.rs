@@ -227,7 +227,7 @@ async fn an_image_whose_last_version_goes_while_it_is_listed_is_listed_without_o
     let (service, client) = serve(Limits::default());
     let key = push_repeated(&client, &noise(10), 1).await;
     let image = key.image.parse::<imprint_content::ImageName>().unwrap();
-    service.store.catalog().remove_version(VersionKey { image: image.clone(), number: key.number }).await.unwrap();
+    service.store.remove_version(VersionKey { image: image.clone(), number: key.number }).await.unwrap();
     let as_listed = ImageRecord { name: image, versions: 1, highest_number: 1 };
     let found = queries::image(service.store.clone(), as_listed).await.unwrap();
     assert_eq!((found.newest, found.versions), (None, 0));

@@ -3,6 +3,8 @@
 //! A subtree counts as complete only where the base has the same node, with the same totals, at the same place. Any
 //! other node is read and its references are looked up, even if its bytes were present before: a node that was left
 //! behind by a removed version says nothing about its children.
+//!
+//! Whatever the base does not vouch for is held from here until the commit, also if the client never asked about it.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -48,6 +50,9 @@ pub(super) struct ClosureCheck<'a> {
     missing: Missing,
 }
 
+/// A node where a tree has it: level, offset in bytes, and what is said of it.
+type Place = (u8, u64, Child);
+
 /// Looked up at once.
 const BATCH: usize = 1024;
 
@@ -72,16 +77,20 @@ impl<'a> ClosureCheck<'a> {
             return Ok(Err(Missing { nodes: vec![root], chunks: Vec::new() }));
         };
         let totals = node.summary();
-        self.hold(&[root]).await?;
-        let mut stack = vec![(node.level(), 0, Child { id: root, summary: totals })];
-        while let Some((level, offset, child)) = stack.pop() {
+        let mut stack = Vec::new();
+        let top = (node.level(), 0, Child { id: root, summary: totals });
+        self.push_located(vec![top], &mut stack).await?;
+        while let Some((place, is_located)) = stack.pop() {
+            let (level, offset, child) = place;
             if self.missing.is_long() {
                 break;
             }
             if self.is_complete(level, offset, child).await? {
                 continue;
             }
-            if let Some(node) = self.load(level, child).await? {
+            if !is_located {
+                self.missing.nodes.push(child.id);
+            } else if let Some(node) = self.load(level, child).await? {
                 self.enter(&node, offset, &mut stack).await?;
             }
         }
@@ -116,7 +125,7 @@ impl<'a> ClosureCheck<'a> {
         Ok(Some(node))
     }
 
-    async fn enter(&mut self, node: &Node, offset: u64, stack: &mut Vec<(u8, u64, Child)>) -> Result<(), Error> {
+    async fn enter(&mut self, node: &Node, offset: u64, stack: &mut Vec<(Place, bool)>) -> Result<(), Error> {
         match node {
             Node::Leaf(extents) => {
                 self.chunks.extend(extents.iter().filter_map(with_length));
@@ -125,23 +134,25 @@ impl<'a> ClosureCheck<'a> {
                 }
             }
             Node::Inner { level, children } => {
-                let ids: Vec<NodeId> = children.iter().map(|child| child.id).collect();
-                self.hold(&ids).await?;
                 let mut start = offset;
-                let first = stack.len();
+                let mut below = Vec::with_capacity(children.len());
                 for child in children {
-                    stack.push((level - 1, start, *child));
+                    below.push((level - 1, start, *child));
                     start = start.saturating_add(child.summary.length);
                 }
-                stack[first..].reverse();
+                self.push_located(below, stack).await?;
             }
         }
         Ok(())
     }
 
-    async fn hold(&self, nodes: &[NodeId]) -> Result<(), Error> {
-        let ids = nodes.iter().map(|id| (*id).into()).collect();
-        self.catalog.locate_and_hold(self.upload, Purpose::Nodes, ids).await.map(drop)
+    /// Holds nodes and pushes them, the first one last. A node that no live pack has is missing, even if it is still in the
+    /// cache of those that were read.
+    async fn push_located(&self, below: Vec<Place>, stack: &mut Vec<(Place, bool)>) -> Result<(), Error> {
+        let ids = below.iter().map(|(_, _, child)| child.id.into()).collect();
+        let locations = self.catalog.locate_and_hold(self.upload, Purpose::Nodes, ids).await?;
+        stack.extend(below.into_iter().zip(locations.iter().map(Option::is_some)).rev());
+        Ok(())
     }
 
     async fn look_up_chunks(&mut self) -> Result<(), Error> {

@@ -162,7 +162,7 @@ mod tests {
 
     fn at(pack: u8, offset: u32, stored_length: u32) -> Location {
         let pack = PackId::from_bytes([pack; 16]);
-        Location { pack, offset, stored_length, raw_length: stored_length, codec: Codec::Raw }
+        Location { pack, offset, stored_length, raw_length: stored_length, codec: Codec::Raw, ordinal: 0 }
     }
 
     #[test]

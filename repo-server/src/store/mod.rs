@@ -25,6 +25,7 @@ use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, VersionKey, VersionRecord},
+    clock::now_unix_ms,
     pack::Purpose,
     storage::PackStorage,
 };
@@ -90,6 +91,11 @@ impl Store {
     /// The version with this image and number.
     pub async fn version(&self, key: VersionKey) -> Result<VersionRecord, Error> {
         self.catalog.version(key.image, Selector::Number(key.number)).await
+    }
+
+    /// Removes a version; it can be brought back until it is purged. Durable on return.
+    pub async fn remove_version(&self, key: VersionKey) -> Result<(), Error> {
+        self.catalog.remove_version(key, now_unix_ms()).await
     }
 
     /// Walks the tree of a version and leaves out what `have` has at the same place.

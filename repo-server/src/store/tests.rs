@@ -18,6 +18,8 @@ use crate::{
     storage::MemoryPacks,
 };
 
+mod damage;
+
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));
     Store::new(RepositoryId::random(), packs, catalog, Blocking::for_this_machine())

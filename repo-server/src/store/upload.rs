@@ -1,16 +1,14 @@
 //! One upload: what to send, what was received, and the commit that makes it a version.
 
-use std::{
-    collections::HashSet,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, Profile, TagName, VersionId};
 
 use crate::{
     Error,
-    catalog::{NewVersion, UploadRecord, UploadState, VersionRecord},
+    catalog::{BaseRecord, NewVersion, UploadRecord, UploadState, UploadUse, VersionRecord},
+    clock::now_unix_ms,
     pack::Purpose,
 };
 
@@ -47,8 +45,8 @@ pub enum UploadOutcome {
 /// An upload in progress.
 pub struct Upload {
     store: Store,
-    record: UploadRecord,
-    base: Option<VersionRecord>,
+    pub(super) record: UploadRecord,
+    base: Option<BaseRecord>,
     /// Until a node was missing: a base that lost one may have lost what is below it too, even when it is sent again.
     base_vouches: bool,
     profile: Profile,
@@ -58,21 +56,33 @@ pub struct Upload {
     unsealed: HashSet<ObjectId>,
     max_unsealed: usize,
     new_stored_bytes: u64,
+    /// Damaged objects when it was opened.
+    damaged: Vec<ObjectId>,
+    _in_use: UploadUse,
 }
+
+/// Most damaged objects that are listed to who opens an upload; where there are more, no base can be relied on.
+const MAX_DAMAGED: usize = imprint_proto::limits::MAX_DAMAGED_IDS;
 
 impl Store {
     /// Opens an upload, or finds that it was committed before.
+    ///
+    /// # Errors
+    /// [`Error::TooMuchDamage`] for an upload with a base when more objects are damaged than can be listed.
     pub async fn open_upload(
         &self,
         record: UploadRecord,
         profile: Profile,
     ) -> Result<Result<Upload, VersionRecord>, Error> {
-        if let UploadState::Committed(version) = self.catalog.open_upload(record.clone()).await? {
-            return Ok(Err(*version));
-        }
-        let base = match record.base.clone() {
-            Some(key) => Some(self.version(key).await?),
-            None => None,
+        // Before it is opened, so that it does not expire in between.
+        let in_use = self.catalog.use_upload(record.id);
+        let base = match self.catalog.open_upload(record.clone()).await? {
+            UploadState::Committed(version) => return Ok(Err(*version)),
+            UploadState::Open { base } => base.map(|base| *base),
+        };
+        let damaged = match base {
+            Some(_) => self.damaged_objects().await?,
+            None => Vec::new(),
         };
         let writer =
             |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), record.id, purpose);
@@ -86,12 +96,30 @@ impl Store {
             unsealed: HashSet::new(),
             max_unsealed: MAX_UNSEALED,
             new_stored_bytes: 0,
+            damaged,
+            _in_use: in_use,
             record,
         }))
+    }
+
+    async fn damaged_objects(&self) -> Result<Vec<ObjectId>, Error> {
+        let damage = self.catalog.unhealed_damage(MAX_DAMAGED + 1).await?;
+        if damage.len() > MAX_DAMAGED {
+            return Err(Error::TooMuchDamage { limit: MAX_DAMAGED });
+        }
+        // One object may be damaged in several packs.
+        let distinct: BTreeSet<ObjectId> = damage.into_iter().map(|object| object.id).collect();
+        Ok(distinct.into_iter().collect())
     }
 }
 
 impl Upload {
+    /// What was damaged, and not healed, when it was opened: the base may lack it. Empty without a base.
+    #[must_use]
+    pub fn damaged(&self) -> &[ObjectId] {
+        &self.damaged
+    }
+
     /// For each id of one kind whether the client shall send it. What it need not send is held until the upload ends.
     pub async fn ask(&mut self, kind: Purpose, ids: Vec<ObjectId>) -> Result<Vec<bool>, Error> {
         self.make_room(ids.len()).await?;
@@ -162,7 +190,9 @@ impl Upload {
         request: CommitRequest,
     ) -> Result<UploadOutcome, Error> {
         self.seal().await?;
-        let base = self.base.as_ref().filter(|_| self.base_vouches).map(|base| base.content.root);
+        // What is damaged may be below any node of the base.
+        let is_healthy = self.store.catalog.unhealed_damage(1).await?.is_empty();
+        let base = self.base.as_ref().filter(|_| self.base_vouches && is_healthy).map(|base| base.root);
         let check = ClosureCheck::new(&self.store.nodes, &*self.store.catalog, self.record.id, base).await;
         let totals = match check.run(content.root).await? {
             Ok(totals) => totals,
@@ -230,9 +260,4 @@ pub fn check(purpose: Purpose, id: ObjectId, payload: &Payload, scratch: &mut Ve
         }
     };
     if actual == id { Ok(()) } else { Err(Error::WrongBytes(id)) }
-}
-
-fn now_unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,6 @@
 //! Decisions: look, decide, append to the journal, apply.
 
-use std::{
-    collections::BTreeSet,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeSet;
 
 use imprint_content::{ImageName, TagName};
 
@@ -11,10 +8,10 @@ use super::{
     Inner, lock,
     reading::{Reading, version_not_found},
     replay,
-    uploads::{expect_same, not_open},
+    uploads::expect_same,
 };
 use crate::{
-    Error,
+    Error, UploadId,
     catalog::{
         NewVersion, TagRecord, VersionKey, VersionRecord,
         journal::{Commit, Decision, Position},
@@ -23,7 +20,7 @@ use crate::{
 };
 
 /// What looking came to.
-enum Plan<T> {
+pub(super) enum Plan<T> {
     /// It was decided before.
     Decided(T),
     /// Decide this, then answer that.
@@ -32,32 +29,64 @@ enum Plan<T> {
 
 impl Inner {
     /// Runs one decision. Nothing is decided between what `plan` reads and what the journal gets.
-    fn decide<T>(&self, plan: impl FnOnce(&Reading<'_>) -> Result<Plan<T>, Error>) -> Result<T, Error> {
+    pub(super) fn decide<T>(&self, plan: impl FnOnce(&Reading<'_>) -> Result<Plan<T>, Error>) -> Result<T, Error> {
         let mut journal = self.decisions()?;
         let (decision, answer) = match plan(&self.read())? {
             Plan::Decided(answer) => return Ok(answer),
             Plan::Decide(decision, answer) => (decision, answer),
         };
         let position = journal.append(&decision)?;
-        // From here on the decision stands. If the index does not take it, nothing may be decided on top of what
-        // the index says: after a full disk the next decision applies it first, after anything else opening does.
-        self.apply(position, &decision).inspect_err(|error| {
-            if !matches!(error, Error::Full { .. }) {
-                self.gate.stop(format!("a decision is in the journal, but the catalog could not take it: {error}"));
-            }
-        })?;
+        self.apply(position, &decision, |_, _| Ok(()))?;
         Ok(answer)
     }
 
-    fn apply(&self, position: Position, decision: &Decision) -> Result<(), Error> {
-        let _holds = lock(&self.holds)?;
-        let mut batch = Batch::default();
-        replay::apply(&self.read(), position, decision, &mut batch)?;
-        self.index.write(batch)
+    /// Runs a decision that nothing speaks against.
+    pub(super) fn decide_anyway(&self, decision: Decision) -> Result<(), Error> {
+        self.decide(|_| Ok(Plan::Decide(decision, ())))
+    }
+
+    /// Changes the index as a decision says that the journal has, and in the same write as `more` says.
+    ///
+    /// The decision stands. If the index does not take it, nothing may be decided on top of what the index says: after
+    /// a full disk the next decision applies it first, after anything else opening does. Both without `more`.
+    pub(super) fn apply(
+        &self,
+        position: Position,
+        decision: &Decision,
+        more: impl FnOnce(&Reading<'_>, &mut Batch) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let apply = || {
+            let _holds = lock(&self.holds)?;
+            let reading = self.read();
+            let mut batch = Batch::default();
+            replay::apply(&reading, position, decision, &mut batch)?;
+            more(&reading, &mut batch)?;
+            self.index.write(batch)
+        };
+        apply().inspect_err(|error| {
+            if !matches!(error, Error::Full { .. }) {
+                self.gate.stop(format!("a decision is in the journal, but the catalog could not take it: {error}"));
+            }
+        })
     }
 
     pub(super) fn commit(&self, version: NewVersion) -> Result<VersionRecord, Error> {
-        self.decide(|reading| reading.plan_commit(version))
+        self.decide(|reading| {
+            let plan = reading.plan_commit(version)?;
+            // Before the decision, while its holds are still there: what it relies on was held when its tree was checked.
+            if let Plan::Decide(Decision::Commit(commit), _) = &plan {
+                self.stamp_what_is_held(reading, commit.version.upload)?;
+            }
+            Ok(plan)
+        })
+    }
+
+    fn stamp_what_is_held(&self, reading: &Reading<'_>, upload: UploadId) -> Result<(), Error> {
+        let mut marks = lock(&self.marks)?;
+        if !marks.is_empty() {
+            marks.stamp(&reading.holds(upload)?);
+        }
+        Ok(())
     }
 
     pub(super) fn set_tag(&self, to: VersionKey, name: TagName, expected: Option<u64>) -> Result<TagRecord, Error> {
@@ -82,18 +111,6 @@ impl Inner {
             Ok(Plan::Decide(Decision::TagRemoved { image, name, counter }, ()))
         })
     }
-
-    pub(super) fn remove_version(&self, version: VersionKey) -> Result<(), Error> {
-        self.decide(|reading| {
-            let VersionKey { image, number } = &version;
-            reading.known_image(image)?;
-            if reading.live_version(image, *number)?.is_none() {
-                return Err(version_not_found(image, number));
-            }
-            reading.expect_untagged(image, *number)?;
-            Ok(Plan::Decide(Decision::VersionRemoved { version, removed_unix_ms: now_unix_ms() }, ()))
-        })
-    }
 }
 
 impl Reading<'_> {
@@ -103,7 +120,7 @@ impl Reading<'_> {
             expect_same(new.upload, version.content == new.content, "it was committed with another content")?;
             return Ok(Plan::Decided(version));
         }
-        let open = self.open_upload(new.upload)?.ok_or_else(|| not_open(new.upload))?;
+        let open = self.open_upload(new.upload)?.ok_or(Error::UploadNotOpen(new.upload))?;
         expect_same(new.upload, open.image == new.image, "it was opened for another image")?;
         let number = self.next_number(&new.image)?;
         let tags = self.plan_tags(&new.image, number, &new.tags)?;
@@ -141,18 +158,4 @@ impl Reading<'_> {
                 .ok_or_else(|| Error::Catalog(format!("{image}:{name} has no more counters"))),
         }
     }
-
-    fn expect_untagged(&self, image: &ImageName, number: u64) -> Result<(), Error> {
-        let tags = self.tags(image)?.into_iter().filter(|tag| tag.number == number);
-        let names: Vec<_> = tags.map(|tag| tag.name.to_string()).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        Err(Error::VersionTagged { image: image.clone(), number, tags: names.join(", ") })
-    }
-}
-
-fn now_unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,31 +9,40 @@
 //! nothing is written any more, and opening catches up.
 //!
 //! Locks, in this order: `journal`, held while deciding and through the sync; `holds`, held for moments, so that
-//! pushes can ask while a commit waits for the disk. Condemning a pack will take `holds` too.
+//! pushes can ask while a commit waits for the disk; `marks`, for less than that. Condemning a pack takes all three. The set
+//! of live packs changes only under `holds`.
 
 use std::{
+    collections::HashSet,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
-    Catalog, ImageRecord, Location, NewVersion, PackRecord, TagRecord, Totals, UploadRecord, UploadState, VersionKey,
-    VersionRecord,
+    Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
+    PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey, VersionRecord,
+    active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
     rocks::{Batch, RocksIndex},
+    uses::Uses,
 };
-use crate::{Error, RepositoryId, UploadId, blocking::Blocking, pack::Purpose, storage::WriteGate, store::Lock};
+use crate::{
+    Error, PackId, RepositoryId, UploadId, blocking::Blocking, pack::Purpose, storage::WriteGate, store::Lock,
+};
 
+mod damage;
 mod decisions;
 mod directory;
 mod objects;
 mod queries;
 mod reading;
+mod reclamation;
 mod replay;
+mod retention;
 mod uploads;
 
 #[cfg(test)]
@@ -52,6 +61,10 @@ struct Inner {
     index: RocksIndex,
     journal: Mutex<Journal>,
     holds: Mutex<()>,
+    marks: Mutex<ActiveMarks>,
+    uses: Uses,
+    /// Packs in which objects may be located: all that are known, but for those being condemned. 16 bytes for each pack.
+    live: RwLock<HashSet<PackId>>,
     gate: WriteGate,
     /// The last field: released when the index is closed, not before.
     lock: OnceLock<Arc<Lock>>,
@@ -122,7 +135,17 @@ impl EmbeddedCatalog {
     fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, gate: WriteGate) -> Result<Self, Error> {
         expect_known_format(&index)?;
         replay::catch_up(&index, &journal)?;
-        let inner = Inner { index, journal: Mutex::new(journal), holds: Mutex::new(()), gate, lock: OnceLock::new() };
+        let live = Reading::new(index.view()).packs()?.into_iter().map(|pack| pack.id).collect();
+        let inner = Inner {
+            index,
+            journal: Mutex::new(journal),
+            holds: Mutex::default(),
+            marks: Mutex::default(),
+            uses: Uses::default(),
+            live: RwLock::new(live),
+            gate,
+            lock: OnceLock::new(),
+        };
         Ok(Self { inner: Arc::new(inner), blocking })
     }
 
@@ -168,6 +191,14 @@ impl Inner {
         Ok(journal)
     }
 
+    fn live_packs(&self) -> RwLockReadGuard<'_, HashSet<PackId>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live_packs_mut(&self) -> RwLockWriteGuard<'_, HashSet<PackId>> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes what no decision depends on.
     fn write(&self, batch: Batch) -> Result<(), Error> {
         self.gate.check()?;
@@ -208,12 +239,20 @@ impl Catalog for EmbeddedCatalog {
         self.run(|inner| inner.read().packs()).await
     }
 
+    fn use_upload(&self, upload: UploadId) -> UploadUse {
+        self.inner.uses.begin(upload)
+    }
+
     async fn open_upload(&self, upload: UploadRecord) -> Result<UploadState, Error> {
         self.run(move |inner| inner.open_upload(&upload)).await
     }
 
     async fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
         self.run(move |inner| inner.close_upload(upload)).await
+    }
+
+    async fn expire_uploads(&self, unused_since_unix_ms: i64) -> Result<Vec<UploadId>, Error> {
+        self.run(move |inner| inner.expire_uploads(unused_since_unix_ms)).await
     }
 
     async fn commit(&self, version: NewVersion) -> Result<VersionRecord, Error> {
@@ -228,8 +267,37 @@ impl Catalog for EmbeddedCatalog {
         self.run(move |inner| inner.remove_tag(image, tag, expected)).await
     }
 
-    async fn remove_version(&self, version: VersionKey) -> Result<(), Error> {
-        self.run(|inner| inner.remove_version(version)).await
+    async fn remove_version(&self, version: VersionKey, removed_unix_ms: i64) -> Result<(), Error> {
+        self.run(move |inner| inner.remove_version(version, removed_unix_ms)).await
+    }
+
+    async fn undelete_version(&self, version: VersionKey, undeleted_unix_ms: i64) -> Result<VersionRecord, Error> {
+        self.run(move |inner| inner.undelete_version(version, undeleted_unix_ms)).await
+    }
+
+    async fn purge_version(&self, version: VersionKey, removed_unix_ms: i64, purged_unix_ms: i64) -> Result<(), Error> {
+        self.run(move |inner| inner.purge_version(version, removed_unix_ms, purged_unix_ms)).await
+    }
+
+    async fn removed_versions(
+        &self,
+        image: Option<ImageName>,
+        after: Option<VersionKey>,
+        limit: usize,
+    ) -> Result<Vec<RemovedVersion>, Error> {
+        self.run(move |inner| inner.read().removed_versions(image.as_ref(), after.as_ref(), limit)).await
+    }
+
+    async fn pin_version(&self, version: VersionKey, pinned_unix_ms: i64) -> Result<bool, Error> {
+        self.run(move |inner| inner.pin_version(version, pinned_unix_ms)).await
+    }
+
+    async fn unpin_version(&self, version: VersionKey, unpinned_unix_ms: i64) -> Result<bool, Error> {
+        self.run(move |inner| inner.unpin_version(version, unpinned_unix_ms)).await
+    }
+
+    async fn pins(&self, image: ImageName) -> Result<Vec<u64>, Error> {
+        self.run(move |inner| inner.read().pins(&image)).await
     }
 
     async fn version(&self, image: ImageName, selector: Selector) -> Result<VersionRecord, Error> {
@@ -246,6 +314,39 @@ impl Catalog for EmbeddedCatalog {
 
     async fn tags(&self, image: ImageName) -> Result<Vec<TagRecord>, Error> {
         self.run(move |inner| inner.read().tags(&image)).await
+    }
+
+    async fn begin_mark(&self) -> Result<Mark, Error> {
+        self.run(Inner::begin_mark).await
+    }
+
+    async fn condemn(
+        &self,
+        mark: MarkId,
+        candidates: Vec<Candidate>,
+        condemned_unix_ms: i64,
+    ) -> Result<Vec<Condemnation>, Error> {
+        self.run(move |inner| inner.condemn(mark, &candidates, condemned_unix_ms)).await
+    }
+
+    async fn end_mark(&self, mark: MarkId, end: MarkEnd) -> Result<(), Error> {
+        self.run(move |inner| inner.end_mark(mark, end)).await
+    }
+
+    async fn condemned_packs(&self) -> Result<Vec<PackId>, Error> {
+        self.run(|inner| inner.read().condemned_packs()).await
+    }
+
+    async fn forget_condemned(&self, packs: Vec<PackId>) -> Result<(), Error> {
+        self.run(move |inner| inner.forget_condemned(&packs)).await
+    }
+
+    async fn quarantine(&self, damage: Damage) -> Result<u64, Error> {
+        self.run(move |inner| inner.quarantine(damage)).await
+    }
+
+    async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {
+        self.run(move |inner| inner.unhealed_damage(limit)).await
     }
 
     async fn totals(&self) -> Result<Totals, Error> {

@@ -1,20 +1,31 @@
 //! Where objects are, and which packs are held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use imprint_content::ObjectId;
 
-use super::{Inner, lock, reading::checked, uploads::not_open};
+use super::{
+    Inner, lock,
+    reading::{Reading, checked},
+    uploads::note_use,
+};
 use crate::{
-    Error, UploadId,
+    Error, PackId, UploadId,
     catalog::{Location, PackRecord, keys, rocks::Batch, values},
     pack::Purpose,
 };
 
 impl Inner {
+    /// Only places in live packs count. A pack that was condemned may have left others behind: the journal says which
+    /// packs are condemned, not what was in them, so that replaying it cannot remove them.
     pub(super) fn locate(&self, kind: Purpose, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
         let keys: Vec<_> = ids.iter().map(|id| keys::object(kind, id)).collect();
-        self.index.multi_get(&keys, checked(values::decode_location))
+        let mut found = self.index.multi_get(&keys, checked(values::decode_location))?;
+        let live = self.live_packs();
+        for location in &mut found {
+            location.take_if(|location| !live.contains(&location.pack));
+        }
+        Ok(found)
     }
 
     /// Looks and holds under the lock that condemning a pack takes: no pack goes in between.
@@ -25,13 +36,12 @@ impl Inner {
         ids: &[ObjectId],
     ) -> Result<Vec<Option<Location>>, Error> {
         let _holds = lock(&self.holds)?;
-        if self.read().open_upload(upload)?.is_none() {
-            return Err(not_open(upload));
-        }
+        let open = self.read().open_upload(upload)?.ok_or(Error::UploadNotOpen(upload))?;
         let found = self.locate(kind, ids)?;
         let packs: BTreeSet<_> = found.iter().flatten().map(|location| location.pack).collect();
         let mut batch = Batch::default();
         packs.into_iter().for_each(|pack| batch.put(&keys::hold(upload, pack), &[]));
+        note_use(upload, open, &mut batch);
         if !batch.is_empty() {
             self.write(batch)?;
         }
@@ -46,20 +56,62 @@ impl Inner {
     ) -> Result<(), Error> {
         let _holds = lock(&self.holds)?;
         let reading = self.read();
+        if reading.is_condemned(pack.id)? {
+            return Ok(());
+        }
+        let is_known = reading.pack(pack.id)?.is_some();
+        if is_known && !self.live_packs().contains(&pack.id) {
+            // It is being condemned.
+            return Ok(());
+        }
         let mut batch = Batch::default();
-        // Added again, it must not take back what a newer pack has.
-        if reading.pack(pack.id)?.is_none() {
+        let quarantined = reading.quarantined_in(pack.id)?;
+        let usable = objects.iter().filter(|(id, _)| !quarantined.contains(&(pack.purpose, *id)));
+        let uploads = reading.open_uploads()?;
+        // Who has where to look: a known pack gets what is located nowhere, and holds follow what moves.
+        let former = match is_known || !uploads.is_empty() {
+            true => self.locate(pack.purpose, &objects.iter().map(|(id, _)| *id).collect::<Vec<_>>())?,
+            false => Vec::new(),
+        };
+        if is_known {
+            let nowhere: HashSet<ObjectId> =
+                objects.iter().zip(&former).filter(|(_, place)| place.is_none()).map(|((id, _), _)| *id).collect();
+            put_locations(pack.purpose, usable.filter(|(id, _)| nowhere.contains(id)), &mut batch);
+        } else {
             batch.put(&keys::pack(pack.id), &values::encode_pack(pack));
-            for (id, location) in objects {
-                batch.put(&keys::object(pack.purpose, id), &values::encode_location(location));
+            put_locations(pack.purpose, usable, &mut batch);
+            let left: BTreeSet<PackId> = former.iter().flatten().map(|location| location.pack).collect();
+            for (upload, _) in &uploads {
+                if reading.holds_any(*upload, &left)? {
+                    batch.put(&keys::hold(*upload, pack.id), &[]);
+                }
             }
         }
         // The pack is known even if its upload was closed meanwhile, but nobody would end such a hold.
-        if let Some(upload) = holder
-            && reading.open_upload(upload)?.is_some()
-        {
+        if let Some((upload, open)) = uploads.into_iter().find(|(upload, _)| Some(*upload) == holder) {
             batch.put(&keys::hold(upload, pack.id), &[]);
+            note_use(upload, open, &mut batch);
         }
-        self.write(batch)
+        lock(&self.marks)?.stamp(&[pack.id]);
+        self.write(batch)?;
+        self.live_packs_mut().insert(pack.id);
+        Ok(())
+    }
+}
+
+fn put_locations<'a>(kind: Purpose, objects: impl Iterator<Item = &'a (ObjectId, Location)>, batch: &mut Batch) {
+    for (id, location) in objects {
+        batch.put(&keys::object(kind, id), &values::encode_location(location));
+    }
+}
+
+impl Reading<'_> {
+    fn holds_any(&self, upload: UploadId, packs: &BTreeSet<PackId>) -> Result<bool, Error> {
+        for pack in packs {
+            if self.holds_pack(upload, *pack)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -5,11 +5,11 @@ use imprint_content::{DecodeError, ImageName, TagName};
 use crate::{
     Error, PackId, UploadId,
     catalog::{
-        ImageRecord, PackRecord, UploadRecord, VersionKey, VersionRecord,
+        ImageRecord, PackRecord, VersionKey, VersionRecord,
         journal::Position,
         keys::{self, Table},
         rocks::View,
-        values::{self, TagValue},
+        values::{self, OpenUpload, TagValue},
     },
 };
 
@@ -54,9 +54,18 @@ impl<'a> Reading<'a> {
         self.view.get(&keys::tag(image, name), checked(values::decode_tag))
     }
 
-    pub(super) fn open_upload(&self, id: UploadId) -> Result<Option<UploadRecord>, Error> {
-        let decode = |value: &[u8]| values::decode_upload(id, value);
-        self.view.get(&keys::open_upload(id), checked(decode))
+    pub(super) fn open_upload(&self, id: UploadId) -> Result<Option<OpenUpload>, Error> {
+        self.view.get(&keys::open_upload(id), checked(values::decode_upload))
+    }
+
+    pub(super) fn open_uploads(&self) -> Result<Vec<(UploadId, OpenUpload)>, Error> {
+        let prefix = keys::table(Table::OpenUploads);
+        let mut uploads = Vec::new();
+        self.view.scan(&prefix, &prefix, usize::MAX, |key, value| {
+            uploads.push((keys::parse_upload(key).map_err(bad)?, values::decode_upload(value).map_err(bad)?));
+            Ok(())
+        })?;
+        Ok(uploads)
     }
 
     /// What an upload became.
@@ -67,6 +76,10 @@ impl<'a> Reading<'a> {
     pub(super) fn pack(&self, id: PackId) -> Result<Option<PackRecord>, Error> {
         let decode = |value: &[u8]| values::decode_pack(id, value);
         self.view.get(&keys::pack(id), checked(decode))
+    }
+
+    pub(super) fn holds_pack(&self, upload: UploadId, pack: PackId) -> Result<bool, Error> {
+        Ok(self.view.get(&keys::hold(upload, pack), |_| Ok(()))?.is_some())
     }
 
     /// The packs that an upload holds.

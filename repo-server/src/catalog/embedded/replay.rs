@@ -1,17 +1,18 @@
 //! From decisions to the index.
 
-use imprint_content::{ImageName, TagName};
+use imprint_content::{ImageName, ObjectId, TagName};
 
-use super::reading::Reading;
+use super::reading::{Reading, checked};
 use crate::{
-    Error,
+    Error, PackId,
     catalog::{
-        ImageRecord, TagRecord, VersionKey, VersionRecord,
+        Damage, ImageRecord, RemovedVersion, TagRecord, VersionKey, VersionRecord,
         journal::{Commit, Decision, Journal, Position},
         keys,
         rocks::{Batch, RocksIndex},
         values::{self, TagValue},
     },
+    pack::Purpose,
 };
 
 /// Applies the decisions that the index does not have yet.
@@ -43,7 +44,20 @@ pub(super) fn apply(
         Decision::Commit(commit) => apply_commit(reading, commit, batch)?,
         Decision::TagSet(tag) => put_tag(tag, batch),
         Decision::TagRemoved { image, name, counter } => bury_tag(image, name, *counter, batch),
-        Decision::VersionRemoved { version, .. } => remove_version(reading, version, batch)?,
+        Decision::VersionRemoved { version, removed_unix_ms } => {
+            remove_version(reading, version, *removed_unix_ms, batch)?;
+        }
+        Decision::VersionUndeleted { version, .. } => undelete_version(reading, version, batch)?,
+        Decision::VersionPurged { version, .. } => purge_version(reading, version, batch)?,
+        Decision::VersionPinned { version, pinned_unix_ms } => {
+            batch.put(&keys::pin(&version.image, version.number), &pinned_unix_ms.to_le_bytes());
+        }
+        Decision::VersionUnpinned { version, .. } => batch.delete(&keys::pin(&version.image, version.number)),
+        Decision::PacksCondemned { packs, .. } => {
+            packs.iter().try_for_each(|pack| condemn_pack(reading, *pack, batch))?;
+        }
+        Decision::Quarantined(damage) => quarantine(reading, damage, batch)?,
+        Decision::MarkFinished(mark) => batch.put(&keys::finished_mark(), &values::encode_finished_mark(mark)),
     }
     batch.put(&keys::applied_position(), &values::encode_position(position));
     Ok(())
@@ -79,13 +93,69 @@ fn put_version(reading: &Reading<'_>, version: &VersionRecord, batch: &mut Batch
     Ok(())
 }
 
-fn remove_version(reading: &Reading<'_>, version: &VersionKey, batch: &mut Batch) -> Result<(), Error> {
-    let VersionKey { image: name, number } = version;
-    let was_live = reading.live_version(name, *number)?.is_some();
-    let Some(mut image) = reading.image(name)?.filter(|_| was_live) else { return Ok(()) };
+fn remove_version(
+    reading: &Reading<'_>,
+    VersionKey { image: name, number }: &VersionKey,
+    removed_unix_ms: i64,
+    batch: &mut Batch,
+) -> Result<(), Error> {
+    let Some(version) = reading.live_version(name, *number)? else { return Ok(()) };
+    let Some(mut image) = reading.image(name)? else { return Ok(()) };
     image.versions = image.versions.saturating_sub(1);
     batch.put(&keys::image(name), &values::encode_image(&image));
     batch.delete(&keys::version(name, *number));
+    let removed = RemovedVersion { version, removed_unix_ms };
+    batch.put(&keys::removed(name, *number), &values::encode_removed(&removed));
+    Ok(())
+}
+
+fn undelete_version(reading: &Reading<'_>, version: &VersionKey, batch: &mut Batch) -> Result<(), Error> {
+    let Some(removed) = reading.removed_version(version)? else { return Ok(()) };
+    batch.delete(&keys::removed(&version.image, version.number));
+    put_version(reading, &removed.version, batch)
+}
+
+/// Counted only when it is there, so that a repetition does not count.
+fn purge_version(reading: &Reading<'_>, version: &VersionKey, batch: &mut Batch) -> Result<(), Error> {
+    if reading.removed_version(version)?.is_none() {
+        return Ok(());
+    }
+    batch.delete(&keys::removed(&version.image, version.number));
+    batch.put(&keys::purged_count(), &reading.purged_count()?.saturating_add(1).to_le_bytes());
+    Ok(())
+}
+
+/// The pack is no longer live, so that places in it do not count, whether or not they are removed too.
+fn condemn_pack(reading: &Reading<'_>, pack: PackId, batch: &mut Batch) -> Result<(), Error> {
+    batch.delete(&keys::pack(pack));
+    batch.put(&keys::condemned(pack), &[]);
+    for (kind, id) in reading.quarantined_in(pack)? {
+        batch.delete(&keys::quarantined(pack, kind, &id));
+    }
+    Ok(())
+}
+
+fn quarantine(reading: &Reading<'_>, damage: &Damage, batch: &mut Batch) -> Result<(), Error> {
+    for id in &damage.objects {
+        batch.put(&keys::quarantined(damage.pack, damage.kind, id), damage.why.as_bytes());
+        unlocate(reading, damage.pack, damage.kind, id, batch)?;
+    }
+    Ok(())
+}
+
+/// Forgets where an object is, if that is in `pack`.
+pub(super) fn unlocate(
+    reading: &Reading<'_>,
+    pack: PackId,
+    kind: Purpose,
+    id: &ObjectId,
+    batch: &mut Batch,
+) -> Result<(), Error> {
+    let key = keys::object(kind, id);
+    let found = reading.view.get(&key, checked(values::decode_location))?;
+    if found.is_some_and(|location| location.pack == pack) {
+        batch.delete(&key);
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    entry::Decision,
+    decision::Decision,
     frame::{FileHeader, FrameHeader, MAX_PAYLOAD_BYTES, Position},
     medium::Medium,
     reader::{self, Entries},

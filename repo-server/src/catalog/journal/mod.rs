@@ -5,17 +5,18 @@
 //! bad entry anywhere else is damage, is reported with its offset, and is never repaired by dropping what follows.
 //! Layout: `docs/format.md`, "Journal".
 
-mod entry;
+mod decision;
 mod file;
 mod frame;
 mod medium;
 mod reader;
 mod tail;
+mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Commit, Decision};
+pub use decision::{Commit, Decision};
 pub use file::Journal;
 pub use frame::{MAX_PAYLOAD_BYTES, Position};
 pub use medium::Medium;

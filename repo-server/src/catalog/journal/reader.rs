@@ -9,7 +9,7 @@ use std::{
 use imprint_content::DecodeError;
 
 use super::{
-    entry::Decision,
+    decision::Decision,
     frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameHeader, Position},
     tail::{self, Tail},
 };

@@ -9,11 +9,11 @@ pub(crate) async fn numbers_start_at_one_and_are_never_reused(catalog: &dyn Cata
         assert_eq!(push(catalog, number, "a").await.number, u64::from(number));
     }
     assert_eq!(push(catalog, 10, "b").await.number, 1, "images count on their own");
-    catalog.remove_version(key("a", 3)).await.unwrap();
-    catalog.remove_version(key("a", 1)).await.unwrap();
+    catalog.remove_version(key("a", 3), NOW).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
     assert_eq!(push(catalog, 4, "a").await.number, 4);
     for number in [2, 4] {
-        catalog.remove_version(key("a", number)).await.unwrap();
+        catalog.remove_version(key("a", number), NOW).await.unwrap();
     }
     assert_eq!(push(catalog, 5, "a").await.number, 5, "not even when no version is left");
 }
@@ -48,7 +48,7 @@ pub(crate) async fn commit_is_idempotent(catalog: &dyn Catalog) {
 }
 
 pub(crate) async fn commit_needs_an_open_upload(catalog: &dyn Catalog) {
-    assert_eq!(reason(catalog.commit(new_version(1, "a")).await), "BAD_REQUEST");
+    assert_eq!(reason(catalog.commit(new_version(1, "a")).await), "UPLOAD_NOT_OPEN");
     assert_eq!(reason(catalog.version(image("a"), Selector::Latest).await), "IMAGE_NOT_FOUND");
 }
 

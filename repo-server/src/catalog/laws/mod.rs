@@ -1,15 +1,21 @@
 //! The laws of a catalog: tests that every engine runs.
 
 mod commits;
+mod damage;
 mod objects;
 mod queries;
+mod reclamation;
+mod retention;
 pub(super) mod sample;
 mod tags;
 mod uploads;
 
 pub(super) use commits::*;
+pub(super) use damage::*;
 pub(super) use objects::*;
 pub(super) use queries::*;
+pub(super) use reclamation::*;
+pub(super) use retention::*;
 pub(super) use tags::*;
 pub(super) use uploads::*;
 
@@ -30,6 +36,7 @@ macro_rules! every_law {
             an_upload_is_for_one_image_base_and_content,
             a_closed_upload_is_forgotten,
             the_base_must_exist,
+            idle_uploads_expire_and_those_in_use_do_not,
             an_upload_of_a_removed_version_is_not_committed_again,
             commits_at_once_get_different_numbers,
             commit_sets_tags,
@@ -38,6 +45,28 @@ macro_rules! every_law {
             tags_name_live_versions_only,
             tags_are_listed_by_name,
             a_tagged_version_is_not_removed,
+            a_removed_version_comes_back_as_it_was,
+            a_purged_version_does_not_come_back,
+            only_the_removal_that_was_looked_at_is_purged,
+            removed_versions_come_in_pages,
+            a_pinned_version_is_not_removed,
+            pins_are_for_live_versions,
+            roots_are_what_is_live_in_grace_or_a_base,
+            a_pack_on_which_nothing_rests_is_condemned,
+            a_held_pack_is_not_condemned,
+            a_pack_that_a_commit_relied_on_is_not_condemned,
+            a_pack_that_is_newer_than_the_mark_is_not_condemned,
+            a_pack_with_a_marked_object_is_not_condemned,
+            a_hold_follows_its_object,
+            a_pack_with_other_records_than_known_is_not_condemned,
+            only_an_active_mark_condemns,
+            packs_are_condemned_together_and_judged_apart,
+            a_finished_mark_is_remembered,
+            a_quarantined_object_is_sent_again_and_healed,
+            a_record_that_is_not_used_is_quarantined_without_a_trace,
+            a_quarantined_record_is_never_used_again,
+            a_pack_with_unhealed_damage_is_not_condemned,
+            damage_comes_in_bounded_pieces,
             latest_is_the_highest_live_number,
             selectors_choose,
             the_start_of_an_id_must_be_unambiguous,

@@ -33,10 +33,16 @@ pub(crate) async fn only_open_uploads_hold(catalog: &dyn Catalog) {
     // A pack that was sealed while its upload was closed is a pack all the same.
     catalog.add_pack(pack, added.clone(), Some(upload_id(1))).await.unwrap();
     assert_eq!(catalog.locate(Purpose::Chunks, vec![object(1)]).await.unwrap(), [Some(added[0].1)]);
-    assert_eq!(reason(catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await), "BAD_REQUEST");
+    assert_eq!(
+        reason(catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await),
+        "UPLOAD_NOT_OPEN"
+    );
 
     push(catalog, 2, "a").await;
-    assert_eq!(reason(catalog.locate_and_hold(upload_id(2), Purpose::Chunks, vec![object(1)]).await), "BAD_REQUEST");
+    assert_eq!(
+        reason(catalog.locate_and_hold(upload_id(2), Purpose::Chunks, vec![object(1)]).await),
+        "UPLOAD_NOT_OPEN"
+    );
 }
 
 pub(crate) async fn adding_a_pack_twice_changes_nothing(catalog: &dyn Catalog) {

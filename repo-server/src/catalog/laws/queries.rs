@@ -12,7 +12,7 @@ pub(crate) async fn latest_is_the_highest_live_number(catalog: &dyn Catalog) {
     }
     for number in [3, 2, 1] {
         assert_eq!(catalog.version(image("a"), Selector::Latest).await.unwrap().number, number);
-        catalog.remove_version(key("a", number)).await.unwrap();
+        catalog.remove_version(key("a", number), NOW).await.unwrap();
     }
     let none = catalog.version(image("a"), Selector::Latest).await.unwrap_err();
     assert_eq!(none.to_string(), "a has no version latest");
@@ -48,7 +48,7 @@ pub(crate) async fn the_start_of_an_id_must_be_unambiguous(catalog: &dyn Catalog
     let ambiguous = by_id("").await.unwrap_err();
     assert_eq!(ambiguous.reason(), "AMBIGUOUS_ID");
     assert!(ambiguous.to_string().starts_with("3 versions"), "{ambiguous}");
-    catalog.remove_version(key("a", 3)).await.unwrap();
+    catalog.remove_version(key("a", 3), NOW).await.unwrap();
     assert_eq!(by_id("").await.unwrap(), again);
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn versions_come_in_pages(catalog: &dyn Catalog) {
     for seed in 1..=5 {
         push(catalog, seed, "a").await;
     }
-    catalog.remove_version(key("a", 3)).await.unwrap();
+    catalog.remove_version(key("a", 3), NOW).await.unwrap();
     let numbers = async |after, limit| {
         let page = catalog.versions(image("a"), after, limit).await.unwrap();
         page.iter().map(|version| version.number).collect::<Vec<_>>()
@@ -74,8 +74,8 @@ pub(crate) async fn images_come_in_pages(catalog: &dyn Catalog) {
     for (seed, name) in [(1, "b"), (2, "a/x"), (3, "c"), (4, "b")] {
         push(catalog, seed, name).await;
     }
-    catalog.remove_version(key("c", 1)).await.unwrap();
-    catalog.remove_version(key("b", 1)).await.unwrap();
+    catalog.remove_version(key("c", 1), NOW).await.unwrap();
+    catalog.remove_version(key("b", 1), NOW).await.unwrap();
     let record = |name, versions, highest_number| ImageRecord { name: image(name), versions, highest_number };
     let page = catalog.images(None, 2).await.unwrap();
     assert_eq!(page, [record("a/x", 1, 1), record("b", 1, 2)]);
@@ -103,7 +103,7 @@ pub(crate) async fn unknown_images_are_not_found(catalog: &dyn Catalog) {
     assert_eq!(reason(catalog.version(image("a"), Selector::Number(1)).await), "IMAGE_NOT_FOUND");
     assert_eq!(reason(catalog.versions(image("a"), 0, 9).await), "IMAGE_NOT_FOUND");
     assert_eq!(reason(catalog.tags(image("a")).await), "IMAGE_NOT_FOUND");
-    assert_eq!(reason(catalog.remove_version(key("a", 1)).await), "IMAGE_NOT_FOUND");
+    assert_eq!(reason(catalog.remove_version(key("a", 1), NOW).await), "IMAGE_NOT_FOUND");
 }
 
 pub(crate) async fn totals_count_what_is_live(catalog: &dyn Catalog) {
@@ -111,8 +111,8 @@ pub(crate) async fn totals_count_what_is_live(catalog: &dyn Catalog) {
     for (seed, name) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
         push(catalog, seed, name).await;
     }
-    catalog.remove_version(key("a", 1)).await.unwrap();
-    catalog.remove_version(key("c", 1)).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
+    catalog.remove_version(key("c", 1), NOW).await.unwrap();
     for (seed, purpose) in [(5, Purpose::Chunks), (6, Purpose::Nodes), (7, Purpose::Chunks)] {
         catalog.add_pack(pack(seed, purpose), vec![], None).await.unwrap();
     }

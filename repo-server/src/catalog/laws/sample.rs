@@ -4,9 +4,15 @@ use imprint_content::{ChunkId, Codec, ContentRecord, ImageName, NodeId, ObjectId
 
 use crate::{
     Error, PackId, UploadId,
-    catalog::{Catalog, Location, NewVersion, PackRecord, UploadRecord, VersionKey, VersionRecord},
+    catalog::{
+        BaseRecord, Candidate, Catalog, Condemnation, Location, MarkId, NewVersion, PackRecord, RecordSet,
+        UploadRecord, VersionKey, VersionRecord,
+    },
     pack::Purpose,
 };
+
+/// What the clock says, where it does not matter.
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
 pub(crate) fn image(name: &str) -> ImageName {
     name.parse().unwrap()
@@ -53,6 +59,43 @@ pub(crate) async fn push(catalog: &dyn Catalog, seed: u8, name: &str) -> Version
     catalog.commit(new_version(seed, name)).await.unwrap()
 }
 
+pub(crate) fn base_of(version: &VersionRecord) -> BaseRecord {
+    let key = VersionKey { image: version.image.clone(), number: version.number };
+    BaseRecord { version: key, id: version.id, root: version.content.root }
+}
+
+/// Adds a pack with these chunks and nothing else.
+pub(crate) async fn add_chunks(catalog: &dyn Catalog, seed: u8, chunks: &[u64], holder: Option<u8>) -> PackRecord {
+    let pack = PackRecord { records: chunks.len() as u32, ..pack(seed, Purpose::Chunks) };
+    catalog.add_pack(pack.clone(), objects(&pack, chunks), holder.map(upload_id)).await.unwrap();
+    pack
+}
+
+/// Where each of these chunks is: the seed of the pack.
+pub(crate) async fn packs_of(catalog: &dyn Catalog, chunks: &[u64]) -> Vec<Option<u8>> {
+    let found = catalog.locate(Purpose::Chunks, chunks.iter().map(|seed| object(*seed)).collect()).await.unwrap();
+    found.iter().map(|location| location.map(|location| location.pack.as_bytes()[0])).collect()
+}
+
+pub(crate) fn pack_id(seed: u8) -> PackId {
+    PackId::from_bytes([seed; 16])
+}
+
+/// Asks to condemn a pack with these chunks, of which the mark met those with the ordinals `marked`.
+pub(crate) async fn condemn(
+    catalog: &dyn Catalog,
+    mark: MarkId,
+    seed: u8,
+    chunks: &[u64],
+    marked: &[u32],
+) -> Condemnation {
+    let mut set = RecordSet::default();
+    marked.iter().for_each(|ordinal| _ = set.insert(*ordinal));
+    let objects = chunks.iter().map(|seed| object(*seed)).collect();
+    let candidate = Candidate { pack: pack_id(seed), objects, marked: set };
+    catalog.condemn(mark, vec![candidate], NOW).await.unwrap()[0]
+}
+
 /// Commits the same content under an upload of its own.
 pub(crate) async fn push_again(catalog: &dyn Catalog, seed: u8, like: &VersionRecord) -> VersionRecord {
     let name = like.image.as_str();
@@ -78,6 +121,7 @@ pub(crate) fn objects(pack: &PackRecord, seeds: &[u64]) -> Vec<(ObjectId, Locati
             stored_length: 100,
             raw_length: 150,
             codec: Codec::Zstd,
+            ordinal: at as u32,
         };
         (object(*seed), location)
     };

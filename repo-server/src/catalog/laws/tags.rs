@@ -50,7 +50,7 @@ pub(crate) async fn tags_name_live_versions_only(catalog: &dyn Catalog) {
     catalog.set_tag(key("a", 1), tag("t"), None).await.unwrap();
     catalog.remove_tag(image("a"), tag("t"), None).await.unwrap();
     assert_eq!(reason(catalog.remove_tag(image("a"), tag("t"), None).await), "TAG_NOT_FOUND");
-    catalog.remove_version(key("a", 1)).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
     assert_eq!(reason(catalog.set_tag(key("a", 1), tag("t"), None).await), "VERSION_NOT_FOUND");
 }
 
@@ -72,13 +72,13 @@ pub(crate) async fn a_tagged_version_is_not_removed(catalog: &dyn Catalog) {
     for (name, number) in [("x", 1), ("y", 1), ("z", 2)] {
         catalog.set_tag(key("a", number), tag(name), None).await.unwrap();
     }
-    let refused = catalog.remove_version(key("a", 1)).await.unwrap_err();
+    let refused = catalog.remove_version(key("a", 1), NOW).await.unwrap_err();
     assert_eq!(refused.to_string(), "a@1 is tagged x, y");
     catalog.version(image("a"), Selector::Number(1)).await.unwrap();
 
     catalog.remove_tag(image("a"), tag("x"), None).await.unwrap();
     catalog.set_tag(key("a", 2), tag("y"), None).await.unwrap();
-    catalog.remove_version(key("a", 1)).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
     assert_eq!(reason(catalog.version(image("a"), Selector::Number(1)).await), "VERSION_NOT_FOUND");
-    assert_eq!(reason(catalog.remove_version(key("a", 1)).await), "VERSION_NOT_FOUND");
+    assert_eq!(reason(catalog.remove_version(key("a", 1), NOW).await), "VERSION_NOT_FOUND");
 }

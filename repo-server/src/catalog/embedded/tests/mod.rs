@@ -5,7 +5,10 @@ mod stop;
 use std::{num::NonZero, path::Path};
 
 use super::*;
-use crate::catalog::laws::{every_law, sample::*};
+use crate::catalog::{
+    FinishedMark, VersionCounts,
+    laws::{every_law, sample::*},
+};
 
 const REPOSITORY: RepositoryId = RepositoryId::from_bytes([3; 16]);
 const CACHE_BYTES: usize = 1 << 20;
@@ -42,16 +45,31 @@ struct Decided {
     images: Vec<ImageRecord>,
     versions: Vec<VersionRecord>,
     tags: Vec<TagRecord>,
+    removed: Vec<RemovedVersion>,
+    pins: Vec<(ImageName, Vec<u64>)>,
+    condemned: Vec<PackId>,
+    counts: VersionCounts,
+    last_finished: Option<FinishedMark>,
 }
 
 async fn decided(catalog: &dyn Catalog) -> Decided {
     let images = catalog.images(None, usize::MAX).await.unwrap();
-    let (mut versions, mut tags) = (Vec::new(), Vec::new());
+    let (mut versions, mut tags, mut pins) = (Vec::new(), Vec::new(), Vec::new());
     for image in &images {
         versions.extend(catalog.versions(image.name.clone(), 0, usize::MAX).await.unwrap());
         tags.extend(catalog.tags(image.name.clone()).await.unwrap());
+        pins.push((image.name.clone(), catalog.pins(image.name.clone()).await.unwrap()));
     }
-    Decided { images, versions, tags }
+    let removed = catalog.removed_versions(None, None, usize::MAX).await.unwrap();
+    let condemned = catalog.condemned_packs().await.unwrap();
+    let mark = match catalog.begin_mark().await {
+        Ok(mark) => mark,
+        // Nothing is written any more: what was counted cannot be asked.
+        Err(_) => Mark { id: MarkId(0), roots: vec![], counts: VersionCounts::default(), last_finished: None },
+    };
+    let _ = catalog.end_mark(mark.id, MarkEnd::Abandoned).await;
+    let Mark { counts, last_finished, .. } = mark;
+    Decided { images, versions, tags, removed, pins, condemned, counts, last_finished }
 }
 
 /// Every kind of decision, with something left of each.
@@ -63,9 +81,30 @@ async fn decide_things(catalog: &dyn Catalog) {
     catalog.set_tag(key("a", 2), tag("stable"), Some(1)).await.unwrap();
     catalog.set_tag(key("b", 1), tag("gone"), None).await.unwrap();
     catalog.remove_tag(image("b"), tag("gone"), None).await.unwrap();
-    catalog.remove_version(key("a", 4)).await.unwrap_err();
-    catalog.remove_version(key("a", 3)).await.unwrap();
-    catalog.remove_version(key("b", 1)).await.unwrap();
+    catalog.remove_version(key("a", 4), NOW).await.unwrap_err();
+    catalog.remove_version(key("a", 3), NOW).await.unwrap();
+    catalog.remove_version(key("b", 1), NOW).await.unwrap();
+    catalog.pin_version(key("a", 1), NOW).await.unwrap();
+    catalog.pin_version(key("a", 2), NOW).await.unwrap();
+    catalog.unpin_version(key("a", 2), NOW).await.unwrap();
+    for seed in [11, 12] {
+        push(catalog, seed, "c").await;
+    }
+    for number in [1, 2] {
+        catalog.remove_version(key("c", number), NOW).await.unwrap();
+    }
+    catalog.undelete_version(key("c", 1), NOW).await.unwrap();
+    catalog.purge_version(key("c", 2), NOW, NOW).await.unwrap();
+    for (seed, chunk) in [(71, 71), (72, 72)] {
+        add_chunks(catalog, seed, &[chunk], None).await;
+    }
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 71, &[71], &[]).await, Condemnation::Condemned);
+    catalog.end_mark(mark.id, MarkEnd::Finished(NOW)).await.unwrap();
+    let objects = vec![object(72)];
+    let why = "a test".into();
+    let damage = Damage { pack: pack_id(72), kind: Purpose::Chunks, objects, why, found_unix_ms: NOW };
+    assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
 }
 
 /// What no query shows: numbers and counters go on, and old uploads are still known.

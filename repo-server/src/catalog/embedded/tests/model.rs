@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    catalog::{MemoryCatalog, NewVersion, laws::sample},
+    catalog::{Damage, MarkEnd, MarkId, MemoryCatalog, NewVersion, PackRecord, laws::sample},
     pack::Purpose,
 };
 
@@ -20,6 +20,14 @@ enum Op {
     SetTag { name: usize, number: u64, tag: usize, expected: Option<u64> },
     RemoveTag { name: usize, tag: usize, expected: Option<u64> },
     RemoveVersion { name: usize, number: u64 },
+    Undelete { name: usize, number: u64 },
+    Purge { name: usize, number: u64 },
+    Pin { name: usize, number: u64 },
+    Unpin { name: usize, number: u64 },
+    BeginMark,
+    Condemn { seed: u8, objects: Vec<u64>, marked: Vec<u32> },
+    EndMark { finished: bool },
+    Quarantine { seed: u8, objects: Vec<u64> },
     AddPack { seed: u8, objects: Vec<u64>, holder: u8 },
     Ask { seed: u8, objects: Vec<u64> },
     Reopen,
@@ -48,15 +56,24 @@ fn op() -> impl Strategy<Value = Op> {
         8 => commit,
         4 => set_tag,
         2 => remove_tag,
-        3 => (name, number).prop_map(|(name, number)| Op::RemoveVersion { name, number }),
-        2 => add_pack,
+        3 => (name.clone(), number.clone()).prop_map(|(name, number)| Op::RemoveVersion { name, number }),
+        2 => (name.clone(), number.clone()).prop_map(|(name, number)| Op::Undelete { name, number }),
+        1 => (name.clone(), number.clone()).prop_map(|(name, number)| Op::Purge { name, number }),
+        1 => (name.clone(), number.clone()).prop_map(|(name, number)| Op::Pin { name, number }),
+        1 => (name, number).prop_map(|(name, number)| Op::Unpin { name, number }),
+        2 => Just(Op::BeginMark),
+        4 => (seed.clone(), objects.clone(), prop::collection::vec(0u32..3, 0..2))
+            .prop_map(|(seed, objects, marked)| Op::Condemn { seed, objects, marked }),
+        1 => any::<bool>().prop_map(|finished| Op::EndMark { finished }),
+        2 => (seed.clone(), objects.clone()).prop_map(|(seed, objects)| Op::Quarantine { seed, objects }),
+        3 => add_pack,
         2 => (seed, objects).prop_map(|(seed, objects)| Op::Ask { seed, objects }),
         1 => Just(Op::Reopen),
     ]
 }
 
 /// What an operation answers, failures included.
-async fn run(catalog: &dyn Catalog, op: &Op) -> String {
+async fn run(catalog: &dyn Catalog, mark: &mut Option<MarkId>, op: &Op) -> String {
     let named = |name: usize, number| key(NAMES[name], number);
     let tagged = |tag: usize| sample::tag(TAGS[tag]);
     match op.clone() {
@@ -75,9 +92,37 @@ async fn run(catalog: &dyn Catalog, op: &Op) -> String {
         Op::RemoveTag { name, tag, expected } => {
             text(catalog.remove_tag(image(NAMES[name]), tagged(tag), expected).await)
         }
-        Op::RemoveVersion { name, number } => text(catalog.remove_version(named(name, number)).await),
+        Op::RemoveVersion { name, number } => text(catalog.remove_version(named(name, number), NOW).await),
+        Op::Undelete { name, number } => text(catalog.undelete_version(named(name, number), NOW).await),
+        Op::Purge { name, number } => text(catalog.purge_version(named(name, number), NOW, NOW).await),
+        Op::Pin { name, number } => text(catalog.pin_version(named(name, number), NOW).await),
+        Op::Unpin { name, number } => text(catalog.unpin_version(named(name, number), NOW).await),
+        Op::BeginMark => {
+            let begun = catalog.begin_mark().await.unwrap();
+            *mark = Some(begun.id);
+            let mut roots: Vec<_> = begun.roots.iter().map(|root| format!("{root:?}")).collect();
+            roots.sort();
+            format!("{roots:?} {:?} {:?}", begun.counts, begun.last_finished)
+        }
+        Op::Condemn { seed, objects, marked } => match *mark {
+            Some(mark) => format!("{:?}", sample::condemn(catalog, mark, seed, &distinct(&objects), &marked).await),
+            None => String::new(),
+        },
+        Op::EndMark { finished } => match *mark {
+            Some(mark) if finished => text(catalog.end_mark(mark, MarkEnd::Finished(NOW)).await),
+            Some(mark) => text(catalog.end_mark(mark, MarkEnd::Abandoned).await),
+            None => String::new(),
+        },
+        Op::Quarantine { seed, objects } => {
+            let objects = objects.into_iter().map(object).collect();
+            let pack = sample::pack_id(seed);
+            let damage =
+                Damage { pack, kind: Purpose::Chunks, objects, why: format!("pack {seed}"), found_unix_ms: NOW };
+            text(catalog.quarantine(damage).await)
+        }
         Op::AddPack { seed, objects, holder } => {
-            let pack = pack(seed, Purpose::Chunks);
+            let objects = distinct(&objects);
+            let pack = PackRecord { records: objects.len() as u32, ..pack(seed, Purpose::Chunks) };
             let objects = sample::objects(&pack, &objects);
             text(catalog.add_pack(pack, objects, Some(upload_id(holder))).await)
         }
@@ -87,6 +132,11 @@ async fn run(catalog: &dyn Catalog, op: &Op) -> String {
         }
         Op::Reopen => String::new(),
     }
+}
+
+/// No pack has an object twice.
+fn distinct(objects: &[u64]) -> Vec<u64> {
+    std::collections::BTreeSet::from_iter(objects).into_iter().copied().collect()
 }
 
 fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -107,19 +157,25 @@ async fn everything(catalog: &dyn Catalog) -> String {
         decided(catalog).await,
         catalog.packs().await.unwrap(),
         catalog.totals().await.unwrap(),
-        catalog.locate(Purpose::Chunks, ids).await.unwrap()
+        (
+            catalog.locate(Purpose::Chunks, ids).await.unwrap(),
+            catalog.condemned_packs().await.unwrap(),
+            catalog.unhealed_damage(usize::MAX).await.unwrap(),
+        )
     )
 }
 
 async fn compare(ops: &[Op]) {
     let dir = tempfile::tempdir().unwrap();
     let (mut engine, model) = (create(dir.path()), MemoryCatalog::new());
+    let (mut mark, mut model_mark) = (None, None);
     for op in ops {
         if matches!(op, Op::Reopen) {
             drop(engine);
             engine = open(dir.path());
+            model.forget_marks();
         }
-        assert_eq!(run(&engine, op).await, run(&model, op).await, "{op:?}");
+        assert_eq!(run(&engine, &mut mark, op).await, run(&model, &mut model_mark, op).await, "{op:?}");
     }
     assert_eq!(everything(&engine).await, everything(&model).await);
 

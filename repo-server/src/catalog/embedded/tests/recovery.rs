@@ -3,6 +3,7 @@ use std::fs;
 use super::*;
 use crate::{
     catalog::{
+        Refusal,
         journal::{Decision, Position},
         laws::sample,
     },
@@ -83,8 +84,54 @@ async fn a_rebuild_gives_the_same_answers() {
     let catalog = rebuild(dir.path());
     assert_eq!(catalog.packs().await.unwrap(), [], "packs come from storage");
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
+    // One of these was condemned, the other has a quarantined record.
+    for seed in [71, 72] {
+        add_chunks(&catalog, seed, &[seed.into()], None).await;
+    }
+    assert_eq!(packs_of(&catalog, &[71, 72]).await, [None, None]);
     assert_eq!((decided(&catalog).await, catalog.totals().await.unwrap()), before);
     expect_high_water_marks(&catalog).await;
+}
+
+/// The journal says which packs are condemned, not what was in them: places that the index still has must not count.
+#[tokio::test]
+async fn a_condemnation_that_the_index_lost_is_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    for seed in [1, 2] {
+        add_chunks(&catalog, seed, &[seed.into(), 7], None).await;
+    }
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(&catalog, mark.id, 2, &[2, 7], &[]).await, Condemnation::Condemned);
+    drop(catalog);
+
+    replace_index(dir.path(), older.path());
+    let catalog = open(dir.path());
+    assert_eq!(packs_of(&catalog, &[1, 2, 7]).await, [Some(1), None, None]);
+    assert_eq!(catalog.condemned_packs().await.unwrap(), [pack_id(2)]);
+    catalog.forget_condemned(vec![pack_id(2)]).await.unwrap();
+    assert_eq!(packs_of(&catalog, &[1, 2, 7]).await, [Some(1), None, None], "also when the pack is forgotten");
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    let asked = catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(7)]).await.unwrap();
+    assert_eq!(asked, [None]);
+    add_chunks(&catalog, 3, &[7], Some(1)).await;
+    assert_eq!(packs_of(&catalog, &[7]).await, [Some(3)]);
+}
+
+#[tokio::test]
+async fn marks_end_with_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    add_chunks(&catalog, 1, &[1], None).await;
+    let mark = catalog.begin_mark().await.unwrap();
+    drop(catalog);
+    let catalog = open(dir.path());
+    let refused = Condemnation::Refused(Refusal::MarkEnded);
+    assert_eq!(condemn(&catalog, mark.id, 1, &[1], &[]).await, refused);
 }
 
 #[tokio::test]

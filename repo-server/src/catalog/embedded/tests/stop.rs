@@ -1,5 +1,5 @@
 use super::*;
-use crate::pack::Purpose;
+use crate::{catalog::RecordSet, pack::Purpose};
 
 fn fail_index_writes(catalog: &EmbeddedCatalog, fault: Option<fn() -> Error>) {
     *catalog.inner.index.write_fault.lock().unwrap() = fault;
@@ -61,6 +61,25 @@ async fn a_full_disk_delays_decisions_and_stops_nothing() {
     assert_eq!(decided(&open(dir.path())).await, before);
 }
 
+/// The decision is in the journal, so the pack is gone; the next decision tells the index.
+#[tokio::test]
+async fn a_condemnation_stands_even_if_the_index_could_not_take_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    add_chunks(&catalog, 1, &[1], None).await;
+    let mark = catalog.begin_mark().await.unwrap();
+    fail_index_writes(&catalog, FULL);
+    let candidate = Candidate { pack: pack_id(1), objects: vec![object(1)], marked: RecordSet::default() };
+    assert_eq!(reason(catalog.condemn(mark.id, vec![candidate], NOW).await), "DISK_FULL");
+    assert_eq!(packs_of(&catalog, &[1]).await, [None]);
+    fail_index_writes(&catalog, None);
+    add_chunks(&catalog, 1, &[1], None).await;
+    assert_eq!(packs_of(&catalog, &[1]).await, [None], "it is not taken for a new pack");
+    push(&catalog, 1, "a").await;
+    assert_eq!(catalog.condemned_packs().await.unwrap(), [pack_id(1)]);
+    assert_eq!(catalog.packs().await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn a_failed_write_of_the_index_is_final() {
     let dir = tempfile::tempdir().unwrap();
@@ -79,6 +98,6 @@ async fn once_writing_stopped_what_was_decided_is_still_answered() {
     let version = push(&catalog, 1, "a").await;
     catalog.inner.gate.stop("a test");
     assert_eq!(catalog.commit(new_version(1, "a")).await.unwrap(), version);
-    assert_eq!(reason(catalog.remove_version(key("a", 1)).await), "WRITES_STOPPED");
+    assert_eq!(reason(catalog.remove_version(key("a", 1), NOW).await), "WRITES_STOPPED");
     assert_eq!(decided(&catalog).await.versions, [version]);
 }

@@ -7,6 +7,9 @@ use crate::catalog::journal::{
     tail::{Tail, judge},
 };
 
+/// Index of the last of [`decisions`].
+const LAST: usize = 10;
+
 fn entry(key: u32, before: Position, payload: &[u8]) -> Vec<u8> {
     [FrameHeader::new(key, before, payload).encode().as_slice(), payload].concat()
 }
@@ -16,13 +19,14 @@ fn a_torn_last_entry_is_dropped_wherever_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = file_in(&dir);
     let (bytes, ends) = sample(&path);
-    for length in ends[2].offset as usize..bytes.len() {
+    let before = ends[LAST - 1];
+    for length in before.offset as usize..bytes.len() {
         fs::write(&path, &bytes[..length]).unwrap();
-        assert_eq!(decisions_in(&path).unwrap(), decisions()[..3], "cut at {length}");
+        assert_eq!(decisions_in(&path).unwrap(), decisions()[..LAST], "cut at {length}");
         let mut journal = open(&path).unwrap();
-        assert_eq!(journal.end(), ends[2]);
-        assert_eq!(fs::read(&path).unwrap(), bytes[..ends[2].offset as usize]);
-        journal.append(&decisions()[3]).unwrap();
+        assert_eq!(journal.end(), before);
+        assert_eq!(fs::read(&path).unwrap(), bytes[..before.offset as usize]);
+        journal.append(&decisions()[LAST]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes, "as if nothing had happened");
     }
 }
@@ -39,12 +43,12 @@ fn every_flipped_bit_is_an_error_or_in_the_last_entry() {
         file.write_all_at(&[byte ^ 1 << (bit % 8)], at as u64).unwrap();
         match decisions_in(&path) {
             Err(Error::FileCorrupt { .. } | Error::Incompatible { .. }) => {
-                assert!(at < ends[2].offset as usize, "bit {bit} in the last entry");
+                assert!(at < ends[LAST - 1].offset as usize, "bit {bit} in the last entry");
             }
             Err(error) => panic!("bit {bit}: {error}"),
             Ok(found) => {
-                assert!(at >= ends[2].offset as usize, "bit {bit} was not noticed");
-                assert_eq!(found, decisions()[..3]);
+                assert!(at >= ends[LAST - 1].offset as usize, "bit {bit} was not noticed");
+                assert_eq!(found, decisions()[..LAST]);
             }
         }
         file.write_all_at(&[byte], at as u64).unwrap();
@@ -72,13 +76,13 @@ fn an_entry_that_the_catalog_has_is_never_taken_for_a_torn_one() {
     let (mut bytes, ends) = sample(&path);
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let error = Journal::open(&path, REPOSITORY, WriteGate::default(), ends[3]).unwrap_err();
+    let error = Journal::open(&path, REPOSITORY, WriteGate::default(), ends[LAST]).unwrap_err();
     assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
-    assert!(error.to_string().contains("the catalog has entry 4"), "{error}");
+    assert!(error.to_string().contains(&format!("the catalog has entry {}", LAST + 1)), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was cut off");
 
-    Journal::open(&path, REPOSITORY, WriteGate::default(), ends[2]).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), bytes[..ends[2].offset as usize]);
+    Journal::open(&path, REPOSITORY, WriteGate::default(), ends[LAST - 1]).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), bytes[..ends[LAST - 1].offset as usize]);
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn zeros_are_never_an_entry() {
     let path = file_in(&dir);
     let (bytes, ends) = sample(&path);
     fs::write(&path, [bytes.as_slice(), &[0; 512]].concat()).unwrap();
-    assert_eq!(open(&path).unwrap().end(), ends[3]);
+    assert_eq!(open(&path).unwrap().end(), ends[LAST]);
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

@@ -13,9 +13,10 @@ use super::{Commit, Decision, Journal, Position, frame::FileHeader, read};
 use crate::{
     Error, RepositoryId,
     catalog::{
-        TagRecord, VersionRecord,
-        laws::sample::{content, image, key, tag, upload_id},
+        Damage, FinishedMark, TagRecord, VersionCounts, VersionRecord,
+        laws::sample::{content, image, key, object, pack_id, tag, upload_id},
     },
+    pack::Purpose,
     storage::WriteGate,
 };
 
@@ -43,6 +44,22 @@ fn decisions() -> Vec<Decision> {
         Decision::TagSet(set("beta", 1)),
         Decision::TagRemoved { image: image("lab/a"), name: tag("beta"), counter: 2 },
         Decision::VersionRemoved { version: key("lab/a", 1), removed_unix_ms: 1_700_000_000_000 },
+        Decision::VersionUndeleted { version: key("lab/a", 1), undeleted_unix_ms: 1_700_000_000_001 },
+        Decision::VersionPinned { version: key("lab/a", 1), pinned_unix_ms: 1_700_000_000_002 },
+        Decision::VersionUnpinned { version: key("lab/a", 1), unpinned_unix_ms: 1_700_000_000_003 },
+        Decision::VersionPurged { version: key("lab/a", 1), purged_unix_ms: 1_700_000_000_004 },
+        Decision::PacksCondemned { packs: vec![pack_id(8), pack_id(9)], condemned_unix_ms: 1_700_000_000_005 },
+        Decision::Quarantined(Damage {
+            pack: pack_id(7),
+            kind: Purpose::Nodes,
+            objects: vec![object(1), object(2)],
+            why: "a flipped bit".into(),
+            found_unix_ms: 1_700_000_000_006,
+        }),
+        Decision::MarkFinished(FinishedMark {
+            finished_unix_ms: 1_700_000_000_007,
+            counts: VersionCounts { versions: 3, purged: 1 },
+        }),
     ]
 }
 
@@ -76,7 +93,7 @@ fn decisions_come_back_in_order_and_with_their_positions() {
     assert_eq!(entries, ends.iter().copied().zip(decisions()).collect::<Vec<_>>());
 
     let journal = open(&path).unwrap();
-    assert_eq!(journal.end(), ends[3]);
+    assert_eq!(journal.end(), *ends.last().unwrap());
     let rest: Vec<_> = journal.read_from(ends[1]).unwrap().map(Result::unwrap).collect();
     assert_eq!(rest, entries[2..]);
 }

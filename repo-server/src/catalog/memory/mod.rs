@@ -1,19 +1,23 @@
 //! A catalog in memory, for tests of what stands on top of one. Nothing outlives it.
+//!
+//! Also the model of what a catalog does: it keeps no places that do not count, and one lock makes everything one moment.
+
+mod reclamation;
+mod retention;
+mod seam;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName, name::LATEST};
 
 use super::{
-    Catalog, ImageRecord, Location, NewVersion, PackRecord, TagRecord, Totals, UploadRecord, UploadState, VersionKey,
-    VersionRecord,
+    BaseRecord, FinishedMark, Location, NewVersion, PackRecord, RemovedVersion, Totals, UploadRecord, UploadState,
+    VersionKey, VersionRecord, active_marks::ActiveMarks, uses::Uses,
 };
-use crate::{Error, PackId, UploadId, pack::Purpose};
+use crate::{Error, PackId, UploadId, clock::now_unix_ms, pack::Purpose};
 
 /// Keeps everything in maps.
 #[derive(Debug, Default)]
@@ -29,11 +33,19 @@ struct State {
     images: BTreeMap<ImageName, Image>,
     open: BTreeMap<UploadId, Open>,
     committed: BTreeMap<UploadId, VersionKey>,
+    uses: Uses,
+    marks: ActiveMarks,
+    finished: Option<FinishedMark>,
+    purged: u64,
+    condemned: BTreeSet<PackId>,
+    quarantined: BTreeMap<(PackId, u8, ObjectId), String>,
 }
 
 #[derive(Debug)]
 struct Open {
-    upload: UploadRecord,
+    image: ImageName,
+    base: Option<BaseRecord>,
+    used_unix_ms: i64,
     holds: BTreeSet<PackId>,
 }
 
@@ -41,6 +53,8 @@ struct Open {
 struct Image {
     highest_number: u64,
     versions: BTreeMap<u64, VersionRecord>,
+    removed: BTreeMap<u64, RemovedVersion>,
+    pins: BTreeSet<u64>,
     tags: BTreeMap<TagName, Tag>,
 }
 
@@ -89,16 +103,29 @@ impl State {
                 _ => mismatch("it was committed to another image"),
             };
         }
-        match self.open.get(&upload.id) {
-            Some(open) if open.upload.image != upload.image => mismatch("it was opened for another image"),
-            Some(open) if open.upload.base != upload.base => mismatch("it was opened with another base"),
-            Some(_) => Ok(UploadState::Open),
-            None => {
-                upload.base.as_ref().map(|base| self.live(base)).transpose()?;
-                self.open.insert(upload.id, Open { upload, holds: BTreeSet::new() });
-                Ok(UploadState::Open)
+        let used_unix_ms = now_unix_ms();
+        let base = match self.open.get_mut(&upload.id) {
+            Some(open) if open.image != upload.image => return mismatch("it was opened for another image"),
+            Some(open) if open.base.as_ref().map(|base| &base.version) != upload.base.as_ref() => {
+                return mismatch("it was opened with another base");
             }
-        }
+            Some(open) => {
+                open.used_unix_ms = used_unix_ms;
+                open.base.clone()
+            }
+            None => {
+                let base = upload.base.map(|key| self.base(key)).transpose()?;
+                let open = Open { image: upload.image, base: base.clone(), used_unix_ms, holds: BTreeSet::new() };
+                self.open.insert(upload.id, open);
+                base
+            }
+        };
+        Ok(UploadState::Open { base: base.map(Box::new) })
+    }
+
+    fn base(&self, key: VersionKey) -> Result<BaseRecord, Error> {
+        let version = self.live(&key)?;
+        Ok(BaseRecord { id: version.id, root: version.content.root, version: key })
     }
 
     fn commit(&mut self, new: NewVersion) -> Result<VersionRecord, Error> {
@@ -111,10 +138,11 @@ impl State {
             };
         }
         match self.open.get(&new.upload) {
-            None => return Err(not_open(new.upload)),
-            Some(open) if open.upload.image != new.image => return mismatch("it was opened for another image"),
-            Some(_) => self.open.remove(&new.upload),
-        };
+            None => return Err(Error::UploadNotOpen(new.upload)),
+            Some(open) if open.image != new.image => return mismatch("it was opened for another image"),
+            Some(open) => self.marks.stamp(&Vec::from_iter(open.holds.iter().copied())),
+        }
+        self.open.remove(&new.upload);
         let image = self.images.entry(new.image.clone()).or_default();
         image.highest_number += 1;
         let number = image.highest_number;
@@ -205,128 +233,6 @@ impl Tag {
 
 fn not_found(image: &ImageName, wanted: &impl ToString) -> Error {
     Error::VersionNotFound { image: image.clone(), wanted: wanted.to_string() }
-}
-
-fn not_open(upload: UploadId) -> Error {
-    Error::BadRequest(format!("upload {upload} is not open"))
-}
-
-#[async_trait]
-impl Catalog for MemoryCatalog {
-    async fn locate(&self, kind: Purpose, ids: Vec<ObjectId>) -> Result<Vec<Option<Location>>, Error> {
-        Ok(self.state().locate(kind, &ids))
-    }
-
-    async fn locate_and_hold(
-        &self,
-        upload: UploadId,
-        kind: Purpose,
-        ids: Vec<ObjectId>,
-    ) -> Result<Vec<Option<Location>>, Error> {
-        let mut state = self.state();
-        let found = state.locate(kind, &ids);
-        let open = state.open.get_mut(&upload).ok_or_else(|| not_open(upload))?;
-        open.holds.extend(found.iter().flatten().map(|location| location.pack));
-        Ok(found)
-    }
-
-    async fn add_pack(
-        &self,
-        pack: PackRecord,
-        objects: Vec<(ObjectId, Location)>,
-        holder: Option<UploadId>,
-    ) -> Result<(), Error> {
-        let mut state = self.state();
-        if let Some(open) = holder.and_then(|upload| state.open.get_mut(&upload)) {
-            open.holds.insert(pack.id);
-        }
-        let kind = pack.purpose;
-        if state.packs.insert(pack.id, pack).is_none() {
-            match kind {
-                Purpose::Chunks => state.chunks.extend(objects),
-                Purpose::Nodes => state.nodes.extend(objects),
-            }
-        }
-        Ok(())
-    }
-
-    async fn packs(&self) -> Result<Vec<PackRecord>, Error> {
-        Ok(self.state().packs.values().cloned().collect())
-    }
-
-    async fn open_upload(&self, upload: UploadRecord) -> Result<UploadState, Error> {
-        self.state().open_upload(upload)
-    }
-
-    async fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
-        self.state().open.remove(&upload);
-        Ok(())
-    }
-
-    async fn commit(&self, version: NewVersion) -> Result<VersionRecord, Error> {
-        self.state().commit(version)
-    }
-
-    async fn set_tag(&self, to: VersionKey, tag: TagName, expected: Option<u64>) -> Result<TagRecord, Error> {
-        let mut state = self.state();
-        state.image(&to.image)?;
-        state.live(&to)?;
-        let counter = state.change_tag(&to.image, &tag, expected, Some(to.number))?;
-        Ok(TagRecord { image: to.image, name: tag, number: to.number, counter })
-    }
-
-    async fn remove_tag(&self, image: ImageName, tag: TagName, expected: Option<u64>) -> Result<(), Error> {
-        let mut state = self.state();
-        if state.image(&image)?.tags.get(&tag).is_none_or(|tag| tag.number.is_none()) {
-            return Err(Error::TagNotFound { image, tag });
-        }
-        state.change_tag(&image, &tag, expected, None).map(drop)
-    }
-
-    async fn remove_version(&self, version: VersionKey) -> Result<(), Error> {
-        let mut state = self.state();
-        let tags = state.image(&version.image)?.tags_of(version.number);
-        state.live(&version)?;
-        let VersionKey { image, number } = version;
-        if !tags.is_empty() {
-            return Err(Error::VersionTagged { image, number, tags: tags.join(", ") });
-        }
-        state.images.get_mut(&image).and_then(|image| image.versions.remove(&number));
-        Ok(())
-    }
-
-    async fn version(&self, image: ImageName, selector: Selector) -> Result<VersionRecord, Error> {
-        self.state().version(image, &selector)
-    }
-
-    async fn versions(&self, image: ImageName, after: u64, limit: usize) -> Result<Vec<VersionRecord>, Error> {
-        let state = self.state();
-        let above = (Bound::Excluded(after), Bound::Unbounded);
-        Ok(state.image(&image)?.versions.range(above).take(limit).map(|(_, version)| version.clone()).collect())
-    }
-
-    async fn images(&self, after: Option<ImageName>, limit: usize) -> Result<Vec<ImageRecord>, Error> {
-        let record = |(name, image): (&ImageName, &Image)| ImageRecord {
-            name: name.clone(),
-            versions: image.versions.len() as u64,
-            highest_number: image.highest_number,
-        };
-        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        Ok(self.state().images.range(above).take(limit).map(record).collect())
-    }
-
-    async fn tags(&self, image: ImageName) -> Result<Vec<TagRecord>, Error> {
-        let state = self.state();
-        let record = |(name, tag): (&TagName, &Tag)| {
-            let (image, name) = (image.clone(), name.clone());
-            tag.number.map(|number| TagRecord { image, name, number, counter: tag.counter })
-        };
-        Ok(state.image(&image)?.tags.iter().filter_map(record).collect())
-    }
-
-    async fn totals(&self) -> Result<Totals, Error> {
-        Ok(self.state().totals())
-    }
 }
 
 #[cfg(test)]

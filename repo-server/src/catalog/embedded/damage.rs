@@ -1,0 +1,104 @@
+//! Records that are never read again, and the objects that nothing has healed yet.
+
+use std::collections::HashSet;
+
+use imprint_content::ObjectId;
+
+use super::{
+    Inner,
+    decisions::Plan,
+    reading::{Reading, bad},
+};
+use crate::{
+    Error, PackId,
+    catalog::{
+        Damage, DamagedObject, MAX_DAMAGE_OBJECTS,
+        journal::Decision,
+        keys::{self, Table},
+        values,
+    },
+    pack::Purpose,
+};
+
+/// Quarantined records whose places are looked up at once.
+const BATCH: usize = 1024;
+
+impl Inner {
+    pub(super) fn quarantine(&self, damage: Damage) -> Result<u64, Error> {
+        if damage.objects.len() > MAX_DAMAGE_OBJECTS {
+            return Err(Error::BadRequest(format!("more than {MAX_DAMAGE_OBJECTS} damaged records at once")));
+        }
+        self.decide(|reading| {
+            let Damage { pack, kind, .. } = damage;
+            if reading.pack(pack)?.is_none() {
+                return Ok(Plan::Decided(0));
+            }
+            let known = reading.quarantined_in(pack)?;
+            let mut objects = damage.objects;
+            objects.sort_unstable();
+            objects.dedup();
+            objects.retain(|id| !known.contains(&(kind, *id)));
+            let new = objects.len() as u64;
+            if new == 0 {
+                return Ok(Plan::Decided(0));
+            }
+            Ok(Plan::Decide(Decision::Quarantined(Damage { objects, ..damage }), new))
+        })
+    }
+
+    pub(super) fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {
+        let reading = self.read();
+        let table = keys::table(Table::Quarantined);
+        let (mut unhealed, mut batch) = (Vec::new(), Vec::new());
+        let mut from = table.clone();
+        while unhealed.len() < limit {
+            reading.view.scan(&table, &from, BATCH, |key, value| {
+                batch.push(quarantined_record(key, value)?);
+                Ok(())
+            })?;
+            let Some(last) = batch.last() else { break };
+            from = keys::after(keys::quarantined(last.pack, last.kind, &last.id));
+            let located = self.are_located(&batch)?;
+            let missing = batch.drain(..).zip(located).filter(|(_, is_located)| !is_located);
+            unhealed.extend(missing.map(|(record, _)| record));
+        }
+        unhealed.truncate(limit);
+        Ok(unhealed)
+    }
+
+    fn are_located(&self, records: &[DamagedObject]) -> Result<Vec<bool>, Error> {
+        let of_kind = |kind| -> Vec<ObjectId> {
+            records.iter().filter(|record| record.kind == kind).map(|record| record.id).collect()
+        };
+        let mut chunks = self.locate(Purpose::Chunks, &of_kind(Purpose::Chunks))?.into_iter();
+        let mut nodes = self.locate(Purpose::Nodes, &of_kind(Purpose::Nodes))?.into_iter();
+        let is_located = |record: &DamagedObject| {
+            let next = match record.kind {
+                Purpose::Chunks => chunks.next(),
+                Purpose::Nodes => nodes.next(),
+            };
+            next.flatten().is_some()
+        };
+        Ok(records.iter().map(is_located).collect())
+    }
+}
+
+fn quarantined_record(key: &[u8], value: &[u8]) -> Result<DamagedObject, Error> {
+    let (pack, rest) = key.split_at_checked(16).ok_or_else(|| Error::Catalog("a key in its index is bad".into()))?;
+    let pack = keys::parse_pack(pack).map_err(bad)?;
+    let (kind, id) = keys::parse_quarantined(rest).map_err(bad)?;
+    Ok(DamagedObject { id, kind, pack, why: values::decode_why(value).map_err(bad)? })
+}
+
+impl Reading<'_> {
+    /// The quarantined records of a pack.
+    pub(super) fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
+        let prefix = keys::quarantined_in(pack);
+        let mut records = HashSet::new();
+        self.view.scan(&prefix, &prefix, usize::MAX, |key, _| {
+            records.insert(keys::parse_quarantined(key).map_err(bad)?);
+            Ok(())
+        })?;
+        Ok(records)
+    }
+}

@@ -1,0 +1,299 @@
+//! How an entry's payload spells a decision: a protobuf message. Fields are added, never renumbered.
+
+use imprint_content::{DecodeError, ObjectId};
+use prost::{Message, Oneof, encoding};
+
+use super::decision::{Commit, Decision};
+use crate::{
+    PackId,
+    catalog::{
+        Damage, FinishedMark, TagRecord, VersionCounts, VersionKey, VersionRecord,
+        messages::{self, TagMessage, VersionMessage},
+    },
+    pack::Purpose,
+};
+
+#[derive(Clone, PartialEq, Message)]
+struct EntryMessage {
+    #[prost(oneof = "DecisionMessage", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    decision: Option<DecisionMessage>,
+}
+
+/// The highest field of [`EntryMessage`].
+const LAST_KNOWN_DECISION: u32 = 11;
+
+#[derive(Clone, PartialEq, Oneof)]
+enum DecisionMessage {
+    #[prost(message, tag = "1")]
+    Commit(CommitMessage),
+    #[prost(message, tag = "2")]
+    TagSet(TagMessage),
+    #[prost(message, tag = "3")]
+    TagRemoved(TagRemovedMessage),
+    #[prost(message, tag = "4")]
+    VersionRemoved(VersionTimeMessage),
+    #[prost(message, tag = "5")]
+    VersionUndeleted(VersionTimeMessage),
+    #[prost(message, tag = "6")]
+    VersionPurged(VersionTimeMessage),
+    #[prost(message, tag = "7")]
+    VersionPinned(VersionTimeMessage),
+    #[prost(message, tag = "8")]
+    VersionUnpinned(VersionTimeMessage),
+    #[prost(message, tag = "9")]
+    PacksCondemned(PacksCondemnedMessage),
+    #[prost(message, tag = "10")]
+    Quarantined(QuarantinedMessage),
+    #[prost(message, tag = "11")]
+    MarkFinished(MarkFinishedMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CommitMessage {
+    #[prost(message, optional, tag = "1")]
+    version: Option<VersionMessage>,
+    #[prost(message, repeated, tag = "2")]
+    tags: Vec<CommitTagMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CommitTagMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    counter: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TagRemovedMessage {
+    #[prost(string, tag = "1")]
+    image: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(uint64, tag = "3")]
+    counter: u64,
+}
+
+/// Something that happened to a version, and when by the server's clock.
+#[derive(Clone, PartialEq, Message)]
+struct VersionTimeMessage {
+    #[prost(string, tag = "1")]
+    image: String,
+    #[prost(uint64, tag = "2")]
+    number: u64,
+    #[prost(int64, tag = "3")]
+    unix_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PacksCondemnedMessage {
+    /// 16 bytes each.
+    #[prost(bytes = "vec", tag = "1")]
+    packs: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    condemned_unix_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct QuarantinedMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    pack: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    /// 32 bytes each.
+    #[prost(bytes = "vec", tag = "3")]
+    objects: Vec<u8>,
+    #[prost(string, tag = "4")]
+    why: String,
+    #[prost(int64, tag = "5")]
+    found_unix_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MarkFinishedMessage {
+    #[prost(int64, tag = "1")]
+    finished_unix_ms: i64,
+    #[prost(uint64, tag = "2")]
+    versions: u64,
+    #[prost(uint64, tag = "3")]
+    purged: u64,
+}
+
+impl Decision {
+    /// The payload of this decision's entry.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        EntryMessage { decision: Some(self.into()) }.encode_to_vec()
+    }
+
+    /// Parses the payload of an entry.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unknown`] for a kind of decision that a newer Imprint wrote; another one for anything that
+    /// is not a whole and valid decision.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        refuse_unknown_kind(payload)?;
+        let entry: EntryMessage = messages::decode(payload, "journal entry")?;
+        entry.decision.ok_or(DecodeError::invalid("journal entry", "it decides nothing"))?.try_into()
+    }
+}
+
+/// prost skips fields it does not know; a decision must never be skipped.
+fn refuse_unknown_kind(mut payload: &[u8]) -> Result<(), DecodeError> {
+    let what = "journal entry";
+    let (field, _) =
+        encoding::decode_key(&mut payload).map_err(|_| DecodeError::invalid(what, "not a message of its kind"))?;
+    if field > LAST_KNOWN_DECISION { Err(DecodeError::Unknown { what, found: field.into() }) } else { Ok(()) }
+}
+
+impl From<&Decision> for DecisionMessage {
+    fn from(decision: &Decision) -> Self {
+        let at = VersionTimeMessage::new;
+        match decision {
+            Decision::Commit(commit) => Self::Commit(commit.as_ref().into()),
+            Decision::TagSet(tag) => Self::TagSet(tag.into()),
+            Decision::TagRemoved { image, name, counter } => Self::TagRemoved(TagRemovedMessage {
+                image: image.to_string(),
+                name: name.to_string(),
+                counter: *counter,
+            }),
+            Decision::VersionRemoved { version, removed_unix_ms } => {
+                Self::VersionRemoved(at(version, *removed_unix_ms))
+            }
+            Decision::VersionUndeleted { version, undeleted_unix_ms } => {
+                Self::VersionUndeleted(at(version, *undeleted_unix_ms))
+            }
+            Decision::VersionPurged { version, purged_unix_ms } => Self::VersionPurged(at(version, *purged_unix_ms)),
+            Decision::VersionPinned { version, pinned_unix_ms } => Self::VersionPinned(at(version, *pinned_unix_ms)),
+            Decision::VersionUnpinned { version, unpinned_unix_ms } => {
+                Self::VersionUnpinned(at(version, *unpinned_unix_ms))
+            }
+            Decision::PacksCondemned { packs, condemned_unix_ms } => Self::PacksCondemned(PacksCondemnedMessage {
+                packs: packs.iter().flat_map(PackId::as_bytes).copied().collect(),
+                condemned_unix_ms: *condemned_unix_ms,
+            }),
+            Decision::Quarantined(damage) => Self::Quarantined(damage.into()),
+            Decision::MarkFinished(mark) => Self::MarkFinished(MarkFinishedMessage {
+                finished_unix_ms: mark.finished_unix_ms,
+                versions: mark.counts.versions,
+                purged: mark.counts.purged,
+            }),
+        }
+    }
+}
+
+impl TryFrom<DecisionMessage> for Decision {
+    type Error = DecodeError;
+
+    fn try_from(message: DecisionMessage) -> Result<Self, DecodeError> {
+        Ok(match message {
+            DecisionMessage::Commit(commit) => Self::Commit(Box::new(commit.try_into()?)),
+            DecisionMessage::TagSet(tag) => Self::TagSet(tag.try_into()?),
+            DecisionMessage::TagRemoved(removed) => Self::TagRemoved {
+                image: messages::parse(&removed.image, "image name")?,
+                name: messages::parse(&removed.name, "tag")?,
+                counter: messages::from_one(removed.counter, "tag counter")?,
+            },
+            DecisionMessage::VersionRemoved(at) => {
+                Self::VersionRemoved { version: at.version()?, removed_unix_ms: at.unix_ms }
+            }
+            DecisionMessage::VersionUndeleted(at) => {
+                Self::VersionUndeleted { version: at.version()?, undeleted_unix_ms: at.unix_ms }
+            }
+            DecisionMessage::VersionPurged(at) => {
+                Self::VersionPurged { version: at.version()?, purged_unix_ms: at.unix_ms }
+            }
+            DecisionMessage::VersionPinned(at) => {
+                Self::VersionPinned { version: at.version()?, pinned_unix_ms: at.unix_ms }
+            }
+            DecisionMessage::VersionUnpinned(at) => {
+                Self::VersionUnpinned { version: at.version()?, unpinned_unix_ms: at.unix_ms }
+            }
+            DecisionMessage::PacksCondemned(condemned) => Self::PacksCondemned {
+                packs: split(&condemned.packs, "condemned packs")?.into_iter().map(PackId::from_bytes).collect(),
+                condemned_unix_ms: condemned.condemned_unix_ms,
+            },
+            DecisionMessage::Quarantined(damage) => Self::Quarantined(damage.try_into()?),
+            DecisionMessage::MarkFinished(mark) => Self::MarkFinished(FinishedMark {
+                finished_unix_ms: mark.finished_unix_ms,
+                counts: VersionCounts { versions: mark.versions, purged: mark.purged },
+            }),
+        })
+    }
+}
+
+impl VersionTimeMessage {
+    fn new(version: &VersionKey, unix_ms: i64) -> Self {
+        Self { image: version.image.to_string(), number: version.number, unix_ms }
+    }
+
+    fn version(&self) -> Result<VersionKey, DecodeError> {
+        Ok(VersionKey {
+            image: messages::parse(&self.image, "image name")?,
+            number: messages::from_one(self.number, "version number")?,
+        })
+    }
+}
+
+impl From<&Commit> for CommitMessage {
+    fn from(commit: &Commit) -> Self {
+        let tag = |tag: &TagRecord| CommitTagMessage { name: tag.name.to_string(), counter: tag.counter };
+        Self { version: Some((&commit.version).into()), tags: commit.tags.iter().map(tag).collect() }
+    }
+}
+
+impl TryFrom<CommitMessage> for Commit {
+    type Error = DecodeError;
+
+    fn try_from(message: CommitMessage) -> Result<Self, DecodeError> {
+        let version = message.version.ok_or(DecodeError::invalid("commit", "it has no version"))?;
+        let version = VersionRecord::try_from(version)?;
+        let tag = |tag: CommitTagMessage| {
+            Ok(TagRecord {
+                image: version.image.clone(),
+                name: messages::parse(&tag.name, "tag")?,
+                number: version.number,
+                counter: messages::from_one(tag.counter, "tag counter")?,
+            })
+        };
+        let tags = message.tags.into_iter().map(tag).collect::<Result<_, DecodeError>>()?;
+        Ok(Self { version, tags })
+    }
+}
+
+impl From<&Damage> for QuarantinedMessage {
+    fn from(damage: &Damage) -> Self {
+        Self {
+            pack: damage.pack.as_bytes().to_vec(),
+            kind: damage.kind.number().into(),
+            objects: damage.objects.iter().flat_map(ObjectId::as_bytes).copied().collect(),
+            why: damage.why.clone(),
+            found_unix_ms: damage.found_unix_ms,
+        }
+    }
+}
+
+impl TryFrom<QuarantinedMessage> for Damage {
+    type Error = DecodeError;
+
+    fn try_from(message: QuarantinedMessage) -> Result<Self, DecodeError> {
+        let what = "quarantined records";
+        let kind = u8::try_from(message.kind).map_err(|_| DecodeError::invalid(what, "no kind of object"))?;
+        let objects = split(&message.objects, what)?;
+        Ok(Self {
+            pack: PackId::from_slice(&message.pack).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))?,
+            kind: Purpose::from_number(kind)?,
+            objects: objects.into_iter().map(ObjectId::from_bytes).collect(),
+            why: message.why,
+            found_unix_ms: message.found_unix_ms,
+        })
+    }
+}
+
+/// Ids that stand back to back.
+fn split<const N: usize>(joined: &[u8], what: &'static str) -> Result<Vec<[u8; N]>, DecodeError> {
+    match joined.as_chunks() {
+        (ids, []) => Ok(ids.to_vec()),
+        _ => Err(DecodeError::invalid(what, "not whole ids")),
+    }
+}
