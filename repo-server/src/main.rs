@@ -33,6 +33,10 @@ enum Command {
         /// Memory for the catalog's cache, in MiB.
         #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
         catalog_cache: u64,
+        /// Time between two collections, which give back the space of what no version needs, such as 12h or 7d; "off" for
+        /// none but those that `imprint gc` asks for.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = interval)]
+        gc_every: Interval,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
@@ -55,7 +59,9 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache } => runtime.block_on(serve(data, listen, catalog_cache)),
+        Command::Serve { data, listen, catalog_cache, gc_every } => {
+            runtime.block_on(serve(data, listen, catalog_cache, gc_every))
+        }
         Command::Rebuild { data } => runtime.block_on(rebuild(data)),
     };
     match result {
@@ -79,7 +85,30 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 
 type AnyError = Box<dyn std::error::Error>;
 
-async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<(), AnyError> {
+/// Time between two runs of something; none when it does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Interval(Option<Duration>);
+
+/// `off`, or a whole number of minutes, hours, days or weeks, not 0.
+fn interval(text: &str) -> Result<Interval, String> {
+    if text == "off" {
+        return Ok(Interval(None));
+    }
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let seconds: u64 = match unit {
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return Err("\"off\", or a number with m, h, d or w behind it is expected, such as 24h".into()),
+    };
+    match number.parse::<u16>() {
+        Ok(number @ 1..) => Ok(Interval(Some(Duration::from_secs(u64::from(number) * seconds)))),
+        _ => Err(format!("{number:?} is not a number from 1 to {}", u16::MAX)),
+    }
+}
+
+async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64, gc_every: Interval) -> Result<(), AnyError> {
     let options =
         StoreOptions { catalog_cache_bytes: (catalog_cache as usize) << 20, program: "imprint-server".into() };
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
@@ -89,6 +118,10 @@ async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<
     info!(repository = %store.repository(), data = %data.display(), "listening on http://{address}");
     drop(lock); // the store keeps it
     let service = Service::new(store, Limits::default());
+    let collections = gc_every.0.map(|interval| {
+        let service = service.clone();
+        tokio::spawn(async move { service.collect_every(interval).await })
+    });
     let stop = stop_signal()?;
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -104,6 +137,9 @@ async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64) -> Result<
         })
         .await?;
     service.ended().await;
+    if let Some(collections) = collections {
+        let _ = collections.await;
+    }
     info!("stopped");
     Ok(())
 }

@@ -109,6 +109,8 @@ mod tests {
             "tag lab/pc stable --delete",
             "remove lab/pc@7",
             "stats --repo http://host:7070",
+            "gc --dry-run --json",
+            "gc --rewrite-below 70",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

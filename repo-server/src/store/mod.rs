@@ -10,6 +10,7 @@ mod fetch;
 mod lock;
 mod nodes;
 mod pack_writer;
+pub mod reclaim;
 mod recover;
 mod superblock;
 #[cfg(test)]
@@ -48,6 +49,9 @@ pub struct Store {
     packs: Arc<dyn PackStorage>,
     catalog: Arc<dyn Catalog>,
     nodes: NodeReader,
+    blocking: Blocking,
+    /// Held by the one collection that runs.
+    collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
@@ -59,8 +63,9 @@ impl Store {
         catalog: Arc<dyn Catalog>,
         blocking: Blocking,
     ) -> Self {
-        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking);
-        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes }
+        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking.clone());
+        let collecting = Arc::default();
+        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes, blocking, collecting }
     }
 
     /// The same repository, whose superblock names this profile for new images.

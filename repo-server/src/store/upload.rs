@@ -85,7 +85,7 @@ impl Store {
             None => Vec::new(),
         };
         let writer =
-            |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), record.id, purpose);
+            |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), Some(record.id), purpose);
         Ok(Ok(Upload {
             store: self.clone(),
             base,

@@ -79,7 +79,7 @@ impl Action {
             Self::CommitUnasked(_) => ("store/upload.rs", "check_and_commit"),
             Self::SealPack(..) => ("store/pack_writer.rs", "seal"),
             Self::AddPack(_) | Self::AddCopy(_) => ("catalog/embedded/objects.rs", "add_pack"),
-            Self::CheckNode(_) => ("store/closure.rs", "hold"),
+            Self::CheckNode(_) => ("store/closure.rs", "push_located"),
             Self::CheckChunk(_) => ("store/closure.rs", "look_up_chunks"),
             Self::Commit(_) => ("catalog/embedded/decisions.rs", "commit"),
             Self::CutOff(_) => ("service/push.rs", "serve"),
@@ -220,7 +220,7 @@ fn free_packs(model: &Reclamation, state: &State) -> impl Iterator<Item = u8> {
     let is_free = |pack: &u8| match state.packs[*pack as usize].state {
         PackState::Unused => true,
         PackState::Condemned | PackState::Deleted => !model.has(Guard::NamesAreNew),
-        PackState::Sealed(_) | PackState::Live => false,
+        PackState::Sealed | PackState::Live => false,
     };
     let unused = (0..PACKS).find(|pack| state.packs[*pack as usize].state == PackState::Unused);
     let free: Vec<u8> = match model.has(Guard::NamesAreNew) {

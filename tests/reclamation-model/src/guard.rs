@@ -27,7 +27,7 @@ pub enum Guard {
     CondemnIsAtomic,
     /// The closure check walks every node that the base does not have at that place (`ClosureCheck`).
     NodesAreWalked,
-    /// The closure check takes only what a live pack has, never what is merely remembered (`ClosureCheck::hold`).
+    /// The closure check takes only what a live pack has, never what is merely remembered (`ClosureCheck::push_located`).
     MemoryIsNoProof,
     /// A commit needs its upload to be open (`plan_commit`).
     CommitNeedsUpload,

@@ -19,7 +19,7 @@ use stateright::{Model, Property};
 pub use action::Action;
 pub use guard::Guard;
 pub use sets::{Objects, Packs};
-pub use state::{Collector, Loss, Pack, PackState, Reader, State, Stream, Upload, Version, Writer};
+pub use state::{Collector, Loss, Pack, PackState, Reader, State, Stream, Upload, Version};
 
 /// Packs of the model.
 pub const PACKS: u8 = 3;
@@ -70,8 +70,10 @@ impl Reclamation {
     pub const CRASHES: Self = Self { uploads: 1, crashes: 1, repacks: true, ..Self::PUSHES };
     /// A restore while packs are rewritten.
     pub const READS: Self = Self { uploads: 0, collectors: 2, repacks: true, reads: true, ..Self::PUSHES };
-    /// Everything at once.
-    pub const FULL: Self = Self { uploads: 2, collectors: 2, repacks: true, crashes: 1, reads: false, ..Self::PUSHES };
+    /// Two uploads and two collectors that rewrite. Some gigabytes of memory.
+    pub const FULL: Self = Self { uploads: 2, collectors: 2, repacks: true, ..Self::PUSHES };
+    /// Two uploads, a collector that collects twice, and two crashes.
+    pub const FULL_CRASHES: Self = Self { uploads: 2, collections: 2, repacks: true, crashes: 2, ..Self::PUSHES };
 
     /// The same without one check.
     #[must_use]
@@ -104,7 +106,7 @@ impl Model for Reclamation {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
-        steps::take(self, &mut next, action).then_some(next)
+        steps::take(self, &mut next, action).then(|| next.in_order(self))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

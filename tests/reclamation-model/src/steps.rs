@@ -2,7 +2,7 @@
 
 use crate::{
     Action, CHUNK, Collector, Guard, NODE, Objects, PACKS, Pack, PackState, Packs, Reader, Reclamation, State, Stream,
-    Upload, Version, Writer, state::Loss,
+    Upload, Version, state::Loss,
 };
 
 pub(crate) fn take(model: &Reclamation, state: &mut State, action: Action) -> bool {
@@ -96,7 +96,7 @@ fn locate_and_hold(model: &Reclamation, state: &mut State, upload: usize, object
 
 fn seal(state: &mut State, upload: usize, pack: u8) -> bool {
     let Stream::Sends(objects) = state.streams[upload] else { return false };
-    state.packs[pack as usize] = Pack { state: PackState::Sealed(Writer::Upload(upload as u8)), has: objects };
+    state.packs[pack as usize] = Pack { state: PackState::Sealed, has: objects };
     go(state, upload, Stream::Sealed(pack))
 }
 
@@ -223,7 +223,7 @@ fn repack(state: &mut State, collector: usize, pack: u8, to: u8) -> bool {
         return true;
     }
     *sealed = Some(to);
-    state.packs[to as usize] = Pack { state: PackState::Sealed(Writer::Collector(collector as u8)), has: objects };
+    state.packs[to as usize] = Pack { state: PackState::Sealed, has: objects };
     true
 }
 
@@ -341,7 +341,7 @@ fn recover(model: &Reclamation, state: &mut State, loss: Loss) {
         match state.packs[pack as usize].state {
             PackState::Condemned if model.has(Guard::CondemnedStaysOut) => _ = unlink(state, pack),
             PackState::Condemned | PackState::Live if forgets_packs => add_pack(model, state, pack),
-            PackState::Sealed(_) => add_pack(model, state, pack),
+            PackState::Sealed => add_pack(model, state, pack),
             _ => {}
         }
     }

@@ -32,12 +32,22 @@ fn restores_lose_nothing() {
     explore("a restore, two collectors that repack", Reclamation::READS, 1);
 }
 
-/// Several minutes and gigabytes: `make test-long`.
+/// Minutes and gigabytes: `make test-long`.
 #[test]
 #[ignore = "long"]
-fn everything_at_once_loses_nothing() {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    explore("two uploads, two collectors that repack, a crash", Reclamation::FULL, threads);
+fn pushes_and_collections_lose_nothing_to_each_other() {
+    explore("two uploads, two collectors that repack", Reclamation::FULL, all_cores());
+}
+
+/// Minutes and gigabytes: `make test-long`.
+#[test]
+#[ignore = "long"]
+fn crashes_of_everything_lose_nothing() {
+    explore("two uploads, two collections that repack, two crashes", Reclamation::FULL_CRASHES, all_cores());
+}
+
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The model with properties that some state must have: else the rule would hold because nothing happens.

@@ -1,6 +1,7 @@
 //! The commands, one file each. The doc comment of a command's arguments is its help.
 
 mod diff;
+mod gc;
 mod images;
 mod push;
 mod remove;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Tag(tag::Tag),
     Remove(remove::Remove),
     Stats(stats::Stats),
+    Gc(gc::Gc),
 }
 
 impl Command {
@@ -49,6 +51,7 @@ impl Command {
             Self::Tag(tag) => tag.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
+            Self::Gc(gc) => gc.run(context).await,
         }
     }
 
@@ -60,6 +63,7 @@ impl Command {
             Self::Tag(_) | Self::Remove(_) => {
                 LeftBehind::new("it may or may not have been done", "run the same command again")
             }
+            Self::Gc(_) => LeftBehind::new("what was done so far is done, and safe", "run the same command again"),
             _ => LeftBehind::unchanged(),
         }
     }
