@@ -23,5 +23,7 @@ pub const MAX_DAMAGED_IDS: usize = 32 << 10;
 pub const MAX_CONTENT_RECORD_BYTES: usize = 1 << 20;
 /// Most tags set by one commit.
 pub const MAX_COMMIT_TAGS: usize = 16;
+/// Most tags in one set of rules for what to keep.
+pub const MAX_KEEP_TAGS: usize = 64;
 /// Longest name of a person or program, in bytes.
 pub const MAX_WHO_BYTES: usize = 255;

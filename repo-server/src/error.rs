@@ -70,6 +70,9 @@ pub enum Error {
         /// The version.
         number: u64,
     },
+    /// Rules that would keep no version of an image.
+    #[error("these rules would remove every version of {0}")]
+    WouldForgetAll(ImageName),
     /// The upload was never opened, or was closed: it may have expired.
     #[error("upload {0} is not open")]
     UploadNotOpen(crate::UploadId),
@@ -122,12 +125,6 @@ pub enum Error {
     /// A version refers to an object that no pack has.
     #[error("object {0} is missing")]
     ObjectMissing(ObjectId),
-    /// More objects are damaged than can be told to who opens an upload.
-    #[error("more than {limit} objects of the repository are damaged: no base can be relied on")]
-    TooMuchDamage {
-        /// How many could be told.
-        limit: usize,
-    },
     /// A collection does not know what a version needs.
     #[error("the tree of {image}@{number} cannot be read ({why}); nothing was deleted")]
     TreeUnreadable {
@@ -251,6 +248,7 @@ impl Error {
             | Self::BadRequest(_)
             | Self::BadMessage(_)
             | Self::WrongBytes(_)
+            | Self::WouldForgetAll(_)
             | Self::NotEmpty(_)
             | Self::PackTooNew { .. }
             | Self::Incompatible { .. } => Kind::Invalid,
@@ -264,7 +262,6 @@ impl Error {
             | Self::FileCorrupt { .. }
             | Self::PackMissing(_)
             | Self::ObjectMissing(_)
-            | Self::TooMuchDamage { .. }
             | Self::TreeUnreadable { .. }
             | Self::VersionsVanished { .. } => Kind::Corrupt,
             Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
@@ -282,6 +279,7 @@ impl Error {
             Self::TagMoved { .. } => "TAG_MOVED",
             Self::VersionTagged { .. } => "VERSION_TAGGED",
             Self::VersionPinned { .. } => "VERSION_PINNED",
+            Self::WouldForgetAll(_) => "WOULD_FORGET_ALL",
             Self::UploadNotOpen(_) => "UPLOAD_NOT_OPEN",
             Self::UploadMismatch { .. } => "UPLOAD_MISMATCH",
             Self::BadRequest(_) => "BAD_REQUEST",
@@ -291,7 +289,6 @@ impl Error {
             Self::FileCorrupt { .. } => "FILE_CORRUPT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
-            Self::TooMuchDamage { .. } => "TOO_MUCH_DAMAGE",
             Self::TreeUnreadable { .. } => "TREE_UNREADABLE",
             Self::VersionsVanished { .. } => "VERSIONS_VANISHED",
             Self::Full { .. } => "DISK_FULL",
@@ -324,6 +321,7 @@ impl Error {
                 format!("remove a tag with `imprint tag {image} TAG --delete` first")
             }
             Self::VersionPinned { image, number } => format!("take the pin away with `imprint unpin {image}@{number}`"),
+            Self::WouldForgetAll(_) => "keep at least one, for instance with `--keep-last 1`".into(),
             Self::UploadNotOpen(_) => "push again; what was sent and is still there is not sent again".into(),
             Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
                 "push an image that holds the same data again, or use another version".into()

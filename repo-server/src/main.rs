@@ -33,6 +33,10 @@ enum Command {
         /// Memory for the catalog's cache, in MiB.
         #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
         catalog_cache: u64,
+        /// How long removed versions can be brought back, such as 12h, 7d or 4w; the repository remembers it. Seven days
+        /// in a new one.
+        #[arg(long, value_name = "TIME", value_parser = grace)]
+        grace: Option<Duration>,
         /// Time between two collections, which give back the space of what no version needs, such as 12h or 7d; "off" for
         /// none but those that `imprint gc` asks for.
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = interval)]
@@ -59,8 +63,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache, gc_every } => {
-            runtime.block_on(serve(data, listen, catalog_cache, gc_every))
+        Command::Serve { data, listen, catalog_cache, grace, gc_every } => {
+            runtime.block_on(serve(data, listen, catalog_cache, grace, gc_every))
         }
         Command::Rebuild { data } => runtime.block_on(rebuild(data)),
     };
@@ -91,27 +95,42 @@ struct Interval(Option<Duration>);
 
 /// `off`, or a whole number of minutes, hours, days or weeks, not 0.
 fn interval(text: &str) -> Result<Interval, String> {
-    if text == "off" {
-        return Ok(Interval(None));
+    match text {
+        "off" => Ok(Interval(None)),
+        _ => match grace(text)? {
+            Duration::ZERO => Err("it would never end; for none, say \"off\"".into()),
+            interval => Ok(Interval(Some(interval))),
+        },
     }
+}
+
+/// A whole number of minutes, hours, days or weeks.
+fn grace(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
     let seconds: u64 = match unit {
         "m" => 60,
         "h" => 60 * 60,
         "d" => 24 * 60 * 60,
         "w" => 7 * 24 * 60 * 60,
-        _ => return Err("\"off\", or a number with m, h, d or w behind it is expected, such as 24h".into()),
+        _ => return Err("a number with m, h, d or w behind it is expected, such as 7d".into()),
     };
-    match number.parse::<u16>() {
-        Ok(number @ 1..) => Ok(Interval(Some(Duration::from_secs(u64::from(number) * seconds)))),
-        _ => Err(format!("{number:?} is not a number from 1 to {}", u16::MAX)),
-    }
+    let number: u32 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
-async fn serve(data: PathBuf, listen: SocketAddr, catalog_cache: u64, gc_every: Interval) -> Result<(), AnyError> {
+async fn serve(
+    data: PathBuf,
+    listen: SocketAddr,
+    catalog_cache: u64,
+    grace: Option<Duration>,
+    gc_every: Interval,
+) -> Result<(), AnyError> {
     let options =
         StoreOptions { catalog_cache_bytes: (catalog_cache as usize) << 20, program: "imprint-server".into() };
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
+    if let Some(grace) = grace {
+        store.set_grace(grace).await?;
+    }
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr()?;
     lock.announce(&format!("http://{address}"))?;

@@ -26,8 +26,14 @@ impl Server {
     /// Starts it on a free port and waits until it listens.
     #[must_use]
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with further options.
+    #[must_use]
+    pub fn start_with(data: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(program("imprint-server"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env("NO_COLOR", "1");
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(options).env("NO_COLOR", "1");
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (found, url) = mpsc::channel();

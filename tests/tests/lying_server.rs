@@ -76,6 +76,8 @@ impl Repository for Proxy {
     type FetchChunksStream = Answers<Chunks>;
     type ListVersionsStream = Answers<v1::Version>;
     type ListImagesStream = Answers<v1::Image>;
+    type ForgetVersionsStream = Answers<v1::VersionFate>;
+    type ListRemovedStream = Answers<v1::RemovedVersion>;
 
     async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
         self.honest.clone().describe(request.into_inner()).await
@@ -139,6 +141,41 @@ impl Repository for Proxy {
         request: Request<v1::RemoveVersionRequest>,
     ) -> Result<Response<v1::RemoveVersionResponse>, Status> {
         self.honest.clone().remove_version(request.into_inner()).await
+    }
+
+    async fn forget_versions(
+        &self,
+        request: Request<v1::ForgetVersionsRequest>,
+    ) -> Result<Response<Self::ForgetVersionsStream>, Status> {
+        Ok(changed(self.honest.clone().forget_versions(request.into_inner()).await?, |_| {}))
+    }
+
+    async fn list_removed(
+        &self,
+        request: Request<v1::ListRemovedRequest>,
+    ) -> Result<Response<Self::ListRemovedStream>, Status> {
+        Ok(changed(self.honest.clone().list_removed(request.into_inner()).await?, |_| {}))
+    }
+
+    async fn undelete_version(
+        &self,
+        request: Request<v1::UndeleteVersionRequest>,
+    ) -> Result<Response<v1::Version>, Status> {
+        self.honest.clone().undelete_version(request.into_inner()).await
+    }
+
+    async fn pin_version(
+        &self,
+        request: Request<v1::PinVersionRequest>,
+    ) -> Result<Response<v1::PinVersionResponse>, Status> {
+        self.honest.clone().pin_version(request.into_inner()).await
+    }
+
+    async fn unpin_version(
+        &self,
+        request: Request<v1::UnpinVersionRequest>,
+    ) -> Result<Response<v1::UnpinVersionResponse>, Status> {
+        self.honest.clone().unpin_version(request.into_inner()).await
     }
 
     async fn get_stats(&self, request: Request<v1::GetStatsRequest>) -> Result<Response<v1::Stats>, Status> {

@@ -133,7 +133,7 @@ fn pushes_and_restores_go_on_while_space_is_given_back() {
 #[test]
 fn a_server_that_is_killed_while_it_gives_back_space_loses_nothing() {
     let rounds = std::env::var("IMPRINT_TEST_KILLS").map_or(5, |rounds| rounds.parse().unwrap());
-    let random = Random::from_clock();
+    let mut random = Random::new(8);
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("repository");
     let mut server = serve(&data);
@@ -146,6 +146,7 @@ fn a_server_that_is_killed_while_it_gives_back_space_loses_nothing() {
         let gone = home.result(["show", "lab/gone"]);
         home.ok(["remove", gone["version"]["ref"].as_str().unwrap()]);
         let collecting = Running::start(&mut home.command(["gc"]));
+        // Long enough to be somewhere in the collection, which takes some hundred milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(random.below(300)));
         server.kill();
         drop(collecting);

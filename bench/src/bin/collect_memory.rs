@@ -39,7 +39,10 @@ fn main() {
     let after = peak_kib();
     let seconds = started.elapsed().as_secs_f64();
     println!("{records} records, {count} packs: {dead} dead, {groups} groups, {seconds:.1} s");
-    println!("peak before {before} KiB, after {after} KiB: {:.2} bytes a record", (after - before) as f64 * 1024.0 / records as f64);
+    println!(
+        "peak before {before} KiB, after {after} KiB: {:.2} bytes a record",
+        (after - before) as f64 * 1024.0 / records as f64
+    );
 }
 
 fn id(n: u32) -> PackId {

@@ -169,6 +169,10 @@ pub(super) fn purged_count() -> Vec<u8> {
     key(Table::Meta, &[b"purged"])
 }
 
+pub(super) fn grace() -> Vec<u8> {
+    key(Table::Meta, &[b"grace"])
+}
+
 pub(super) fn finished_mark() -> Vec<u8> {
     key(Table::Meta, &[b"mark"])
 }

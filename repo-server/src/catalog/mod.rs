@@ -4,6 +4,8 @@
 //! removal) durable in its journal before it answers; the rest can be derived from journal and packs.
 //! Every engine passes the same `laws`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use imprint_content::{Codec, ContentRecord, ImageName, NodeId, ObjectId, Selector, TagName, VersionId};
 
@@ -30,6 +32,9 @@ pub use reclamation::{
     Refusal, Root, RootKind, VersionCounts,
 };
 pub use uses::UploadUse;
+
+/// The grace of a repository for which none was set.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Where a record is, and what a reader must know to decode it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,6 +331,12 @@ pub trait Catalog: Send + Sync + 'static {
         after: Option<VersionKey>,
         limit: usize,
     ) -> Result<Vec<RemovedVersion>, Error>;
+
+    /// How long a removed version can be brought back before a collection may purge it: [`DEFAULT_GRACE`] until it was set.
+    async fn grace(&self) -> Result<Duration, Error>;
+
+    /// Sets the grace of the repository, in whole milliseconds, also for what was removed before. Durable on return.
+    async fn set_grace(&self, grace: Duration, set_unix_ms: i64) -> Result<(), Error>;
 
     /// Pins a live version: it cannot be removed. Durable on return. Whether it was not pinned before.
     async fn pin_version(&self, version: VersionKey, pinned_unix_ms: i64) -> Result<bool, Error>;

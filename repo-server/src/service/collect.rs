@@ -19,8 +19,6 @@ use crate::{
 
 use super::{Answers, Service, convert};
 
-/// How long removed versions can be brought back.
-const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -108,9 +106,8 @@ impl Service {
         self.store.collect(options, control).await
     }
 
-    #[allow(clippy::unused_async)] // GRACE-SHIM
     async fn collect_options(&self, mode: CollectMode) -> Result<CollectOptions, Error> {
-        Ok(CollectOptions::with_grace(mode, GRACE))
+        Ok(CollectOptions::with_grace(mode, self.store.catalog().grace().await?))
     }
 }
 

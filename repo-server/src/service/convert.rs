@@ -68,7 +68,8 @@ pub(super) fn object(object: v1::Object) -> Result<(ObjectId, Payload), Error> {
     Ok((id, Payload { codec, raw_length: object.raw_length, stored: object.stored }))
 }
 
-pub(super) fn version(record: &VersionRecord, tags: &[TagRecord]) -> v1::Version {
+/// `tags` and `pins` are those of the version's image.
+pub(super) fn version(record: &VersionRecord, tags: &[TagRecord], pins: &[u64]) -> v1::Version {
     v1::Version {
         image: record.image.to_string(),
         number: record.number,
@@ -80,6 +81,7 @@ pub(super) fn version(record: &VersionRecord, tags: &[TagRecord]) -> v1::Version
         data_bytes: record.data_bytes,
         new_chunks: record.new_chunks,
         new_stored_bytes: record.new_stored_bytes,
+        pinned: pins.contains(&record.number),
     }
 }
 

@@ -7,6 +7,7 @@ mod convert;
 mod fetch;
 mod push;
 mod queries;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -139,6 +140,8 @@ impl v1::repository_server::Repository for Service {
     type ListVersionsStream = Answers<v1::Version>;
     type ListImagesStream = Answers<v1::Image>;
     type CollectStream = Answers<v1::CollectResponse>;
+    type ForgetVersionsStream = Answers<v1::VersionFate>;
+    type ListRemovedStream = Answers<v1::RemovedVersion>;
 
     async fn describe(&self, _request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
         Ok(Response::new(queries::describe(&self.store)))
@@ -196,9 +199,42 @@ impl v1::repository_server::Repository for Service {
         &self,
         request: Request<v1::RemoveVersionRequest>,
     ) -> Result<Response<v1::RemoveVersionResponse>, Status> {
-        let key = convert::version_key(request.into_inner().version)?;
-        self.store.remove_version(key).await?;
-        Ok(Response::new(v1::RemoveVersionResponse {}))
+        Ok(Response::new(retention::remove(&self.store, request.into_inner()).await?))
+    }
+
+    async fn forget_versions(
+        &self,
+        request: Request<v1::ForgetVersionsRequest>,
+    ) -> Result<Response<Self::ForgetVersionsStream>, Status> {
+        Ok(Response::new(retention::forget(&self.store, request.into_inner()).await?))
+    }
+
+    async fn list_removed(
+        &self,
+        request: Request<v1::ListRemovedRequest>,
+    ) -> Result<Response<Self::ListRemovedStream>, Status> {
+        Ok(Response::new(retention::removed(&self.store, request.into_inner()).await?))
+    }
+
+    async fn undelete_version(
+        &self,
+        request: Request<v1::UndeleteVersionRequest>,
+    ) -> Result<Response<v1::Version>, Status> {
+        Ok(Response::new(retention::undelete(&self.store, request.into_inner()).await?))
+    }
+
+    async fn pin_version(
+        &self,
+        request: Request<v1::PinVersionRequest>,
+    ) -> Result<Response<v1::PinVersionResponse>, Status> {
+        Ok(Response::new(retention::pin(&self.store, request.into_inner()).await?))
+    }
+
+    async fn unpin_version(
+        &self,
+        request: Request<v1::UnpinVersionRequest>,
+    ) -> Result<Response<v1::UnpinVersionResponse>, Status> {
+        Ok(Response::new(retention::unpin(&self.store, request.into_inner()).await?))
     }
 
     async fn get_stats(&self, _request: Request<v1::GetStatsRequest>) -> Result<Response<v1::Stats>, Status> {

@@ -29,7 +29,7 @@ use crate::{
     store::{self, CommitRequest, Missing, Upload, UploadOutcome},
 };
 
-use super::{Answers, STALLED, Service, convert};
+use super::{Answers, STALLED, Service, convert, queries};
 
 /// Data messages that are checked ahead of the one that is stored.
 const CHECKS_IN_FLIGHT: usize = 6;
@@ -230,8 +230,7 @@ fn missing_step(missing: &Missing) -> push_response::Step {
 }
 
 async fn committed(service: &Service, version: &VersionRecord) -> Result<push_response::Step, Error> {
-    let tags = service.store.catalog().tags(version.image.clone()).await?;
-    Ok(push_response::Step::Committed(convert::version(version, &tags)))
+    Ok(push_response::Step::Committed(queries::describe_version(&service.store, version).await?))
 }
 
 async fn next_step(steps: &mut Streaming<v1::PushRequest>) -> Result<Option<Step>, Status> {

@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::{
     Error,
-    catalog::{ImageRecord, VersionKey},
+    catalog::{ImageRecord, VersionKey, VersionRecord},
     store::{Store, Superblock},
 };
 
@@ -27,14 +27,21 @@ pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
 
 pub(super) async fn version(store: &Store, request: v1::GetVersionRequest) -> Result<v1::Version, Error> {
     let image = convert::image(&request.image)?;
-    let record = store.catalog().version(image.clone(), convert::selector(request.selector)?).await?;
-    let tags = store.catalog().tags(image).await?;
-    Ok(convert::version(&record, &tags))
+    let record = store.catalog().version(image, convert::selector(request.selector)?).await?;
+    describe_version(store, &record).await
+}
+
+/// A version with the tags and the pin that it has now.
+pub(super) async fn describe_version(store: &Store, record: &VersionRecord) -> Result<v1::Version, Error> {
+    let tags = store.catalog().tags(record.image.clone()).await?;
+    let pins = store.catalog().pins(record.image.clone()).await?;
+    Ok(convert::version(record, &tags, &pins))
 }
 
 pub(super) async fn versions(store: &Store, request: &v1::ListVersionsRequest) -> Result<Answers<v1::Version>, Error> {
     let image = convert::image(&request.image)?;
     let tags = store.catalog().tags(image.clone()).await?;
+    let pins = store.catalog().pins(image.clone()).await?;
     let records = pages(store.clone(), 0, move |store, after| {
         let image = image.clone();
         async move {
@@ -50,7 +57,7 @@ pub(super) async fn versions(store: &Store, request: &v1::ListVersionsRequest) -
     {
         return Err(error);
     }
-    Ok(records.map_ok(move |record| convert::version(&record, &tags)).map_err(Status::from).boxed())
+    Ok(records.map_ok(move |record| convert::version(&record, &tags, &pins)).map_err(Status::from).boxed())
 }
 
 pub(super) fn images(store: &Store) -> Answers<v1::Image> {
@@ -65,6 +72,7 @@ pub(super) fn images(store: &Store) -> Answers<v1::Image> {
 
 pub(super) async fn image(store: Store, record: ImageRecord) -> Result<v1::Image, Error> {
     let tags = store.catalog().tags(record.name.clone()).await?;
+    let pins = store.catalog().pins(record.name.clone()).await?;
     let newest = match record.versions {
         0 => None,
         _ => match store.catalog().version(record.name.clone(), Selector::Latest).await {
@@ -76,7 +84,7 @@ pub(super) async fn image(store: Store, record: ImageRecord) -> Result<v1::Image
     Ok(v1::Image {
         name: record.name.to_string(),
         versions: if newest.is_some() { record.versions } else { 0 },
-        newest: newest.map(|newest| convert::version(&newest, &tags)),
+        newest: newest.map(|newest| convert::version(&newest, &tags, &pins)),
         tags: tags.iter().map(convert::tag_message).collect(),
     })
 }
@@ -93,7 +101,7 @@ pub(super) async fn remove_tag(store: &Store, request: v1::RemoveTagRequest) -> 
 }
 
 /// All items of a listing that is read a page at a time; `read` returns a page and where the next one starts.
-fn pages<T, K, F>(
+pub(super) fn pages<T, K, F>(
     store: Store,
     start: K,
     read: impl Fn(Store, K) -> F + Clone + Send + 'static,

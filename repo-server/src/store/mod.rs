@@ -12,6 +12,7 @@ mod nodes;
 mod pack_writer;
 pub mod reclaim;
 mod recover;
+mod retention;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,6 @@ use crate::{
     Error, RepositoryId,
     blocking::Blocking,
     catalog::{Catalog, VersionKey, VersionRecord},
-    clock::now_unix_ms,
     pack::Purpose,
     storage::PackStorage,
 };
@@ -37,6 +37,7 @@ pub use fetch::{ChunkReader, FetchedChunk};
 pub use lock::Lock;
 pub use nodes::NodeReader;
 pub use recover::{RecoverOutcome, rebuild};
+pub use retention::{DatedVersion, KeepReason, KeepRules, Period, VersionFate};
 pub use superblock::Superblock;
 pub use tree_view::{TreePiece, TreeWalk};
 pub use upload::{CommitRequest, Upload, UploadOutcome, check};
@@ -96,11 +97,6 @@ impl Store {
     /// The version with this image and number.
     pub async fn version(&self, key: VersionKey) -> Result<VersionRecord, Error> {
         self.catalog.version(key.image, Selector::Number(key.number)).await
-    }
-
-    /// Removes a version; it can be brought back until it is purged. Durable on return.
-    pub async fn remove_version(&self, key: VersionKey) -> Result<(), Error> {
-        self.catalog.remove_version(key, now_unix_ms()).await
     }
 
     /// Walks the tree of a version and leaves out what `have` has at the same place.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use imprint_content::{ChunkId, ContentRecord, NodeId, ObjectId, Payload, Profile, TagName, VersionId};
+use imprint_proto::limits::MAX_DAMAGED_IDS;
 
 use crate::{
     Error,
@@ -61,14 +62,8 @@ pub struct Upload {
     _in_use: UploadUse,
 }
 
-/// Most damaged objects that are listed to who opens an upload; where there are more, no base can be relied on.
-const MAX_DAMAGED: usize = imprint_proto::limits::MAX_DAMAGED_IDS;
-
 impl Store {
     /// Opens an upload, or finds that it was committed before.
-    ///
-    /// # Errors
-    /// [`Error::TooMuchDamage`] for an upload with a base when more objects are damaged than can be listed.
     pub async fn open_upload(
         &self,
         record: UploadRecord,
@@ -84,8 +79,9 @@ impl Store {
             Some(_) => self.damaged_objects().await?,
             None => Vec::new(),
         };
-        let writer =
-            |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), Some(record.id), purpose);
+        let writer = |purpose| {
+            PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), Some(record.id), purpose)
+        };
         Ok(Ok(Upload {
             store: self.clone(),
             base,
@@ -102,11 +98,9 @@ impl Store {
         }))
     }
 
+    /// As many as an answer has room for. What is not among them the commit finds missing: it trusts no base then.
     async fn damaged_objects(&self) -> Result<Vec<ObjectId>, Error> {
-        let damage = self.catalog.unhealed_damage(MAX_DAMAGED + 1).await?;
-        if damage.len() > MAX_DAMAGED {
-            return Err(Error::TooMuchDamage { limit: MAX_DAMAGED });
-        }
+        let damage = self.catalog.unhealed_damage(MAX_DAMAGED_IDS).await?;
         // One object may be damaged in several packs.
         let distinct: BTreeSet<ObjectId> = damage.into_iter().map(|object| object.id).collect();
         Ok(distinct.into_iter().collect())
@@ -114,7 +108,8 @@ impl Store {
 }
 
 impl Upload {
-    /// What was damaged, and not healed, when it was opened: the base may lack it. Empty without a base.
+    /// What was damaged, and not healed, when it was opened: the base may lack it. At most [`MAX_DAMAGED_IDS`] of it, and
+    /// nothing without a base.
     #[must_use]
     pub fn damaged(&self) -> &[ObjectId] {
         &self.damaged

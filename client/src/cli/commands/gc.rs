@@ -38,8 +38,7 @@ const PACE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
 impl Gc {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
-        let options =
-            CollectOptions { dry_run: self.dry_run, live_percent: self.rewrite_below.unwrap_or_default() };
+        let options = CollectOptions { dry_run: self.dry_run, live_percent: self.rewrite_below.unwrap_or_default() };
         let mut last = Instant::now();
         let report = imprint_client::collect(&repo, options, |progress| {
             let pace = if context.output.audience == Audience::People { PACE[0] } else { PACE[1] };

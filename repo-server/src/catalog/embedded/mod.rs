@@ -16,6 +16,7 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -286,6 +287,14 @@ impl Catalog for EmbeddedCatalog {
         limit: usize,
     ) -> Result<Vec<RemovedVersion>, Error> {
         self.run(move |inner| inner.read().removed_versions(image.as_ref(), after.as_ref(), limit)).await
+    }
+
+    async fn grace(&self) -> Result<Duration, Error> {
+        self.run(|inner| inner.read().grace()).await
+    }
+
+    async fn set_grace(&self, grace: Duration, set_unix_ms: i64) -> Result<(), Error> {
+        self.run(move |inner| inner.set_grace(grace, set_unix_ms)).await
     }
 
     async fn pin_version(&self, version: VersionKey, pinned_unix_ms: i64) -> Result<bool, Error> {

@@ -57,6 +57,7 @@ pub(super) fn apply(
             packs.iter().try_for_each(|pack| condemn_pack(reading, *pack, batch))?;
         }
         Decision::Quarantined(damage) => quarantine(reading, damage, batch)?,
+        Decision::GraceSet { grace_ms, .. } => batch.put(&keys::grace(), &grace_ms.to_le_bytes()),
         Decision::MarkFinished(mark) => batch.put(&keys::finished_mark(), &values::encode_finished_mark(mark)),
     }
     batch.put(&keys::applied_position(), &values::encode_position(position));

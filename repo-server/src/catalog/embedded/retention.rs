@@ -1,5 +1,7 @@
 //! Versions that leave, for a while or for good, and pins that keep them.
 
+use std::time::Duration;
+
 use imprint_content::ImageName;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     Error,
     catalog::{
-        RemovedVersion, VersionKey, VersionRecord,
+        DEFAULT_GRACE, RemovedVersion, VersionKey, VersionRecord,
         journal::Decision,
         keys::{self, Table},
         values,
@@ -60,6 +62,14 @@ impl Inner {
                     Err(version_not_found(&version.image, &wanted))
                 }
             }
+        })
+    }
+
+    pub(super) fn set_grace(&self, grace: Duration, set_unix_ms: i64) -> Result<(), Error> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.decide(|reading| match reading.grace()? == Duration::from_millis(grace_ms) {
+            true => Ok(Plan::Decided(())),
+            false => Ok(Plan::Decide(Decision::GraceSet { grace_ms, set_unix_ms }, ())),
         })
     }
 
@@ -130,6 +140,11 @@ impl Reading<'_> {
             Ok(())
         })?;
         Ok(removed)
+    }
+
+    pub(super) fn grace(&self) -> Result<Duration, Error> {
+        let grace_ms = self.view.get(&keys::grace(), checked(values::decode_count))?;
+        Ok(grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis))
     }
 
     pub(super) fn pins(&self, image: &ImageName) -> Result<Vec<u64>, Error> {

@@ -69,6 +69,13 @@ pub enum Decision {
     Quarantined(Damage),
     /// A collection came to its end.
     MarkFinished(FinishedMark),
+    /// How long removed versions can be brought back, from now on.
+    GraceSet {
+        /// In milliseconds.
+        grace_ms: u64,
+        /// The server's clock, milliseconds since 1970.
+        set_unix_ms: i64,
+    },
 }
 
 /// A version and the tags that were set to it in the same step.

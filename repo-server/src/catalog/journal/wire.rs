@@ -15,12 +15,12 @@ use crate::{
 
 #[derive(Clone, PartialEq, Message)]
 struct EntryMessage {
-    #[prost(oneof = "DecisionMessage", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "DecisionMessage", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     decision: Option<DecisionMessage>,
 }
 
 /// The highest field of [`EntryMessage`].
-const LAST_KNOWN_DECISION: u32 = 11;
+const LAST_KNOWN_DECISION: u32 = 12;
 
 #[derive(Clone, PartialEq, Oneof)]
 enum DecisionMessage {
@@ -46,6 +46,8 @@ enum DecisionMessage {
     Quarantined(QuarantinedMessage),
     #[prost(message, tag = "11")]
     MarkFinished(MarkFinishedMessage),
+    #[prost(message, tag = "12")]
+    GraceSet(GraceSetMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -119,6 +121,14 @@ struct MarkFinishedMessage {
     purged: u64,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct GraceSetMessage {
+    #[prost(uint64, tag = "1")]
+    grace_ms: u64,
+    #[prost(int64, tag = "2")]
+    set_unix_ms: i64,
+}
+
 impl Decision {
     /// The payload of this decision's entry.
     #[must_use]
@@ -178,6 +188,9 @@ impl From<&Decision> for DecisionMessage {
                 versions: mark.counts.versions,
                 purged: mark.counts.purged,
             }),
+            Decision::GraceSet { grace_ms, set_unix_ms } => {
+                Self::GraceSet(GraceSetMessage { grace_ms: *grace_ms, set_unix_ms: *set_unix_ms })
+            }
         }
     }
 }
@@ -218,6 +231,7 @@ impl TryFrom<DecisionMessage> for Decision {
                 finished_unix_ms: mark.finished_unix_ms,
                 counts: VersionCounts { versions: mark.versions, purged: mark.purged },
             }),
+            DecisionMessage::GraceSet(set) => Self::GraceSet { grace_ms: set.grace_ms, set_unix_ms: set.set_unix_ms },
         })
     }
 }

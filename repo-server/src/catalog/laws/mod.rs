@@ -49,6 +49,7 @@ macro_rules! every_law {
             a_purged_version_does_not_come_back,
             only_the_removal_that_was_looked_at_is_purged,
             removed_versions_come_in_pages,
+            the_grace_is_remembered,
             a_pinned_version_is_not_removed,
             pins_are_for_live_versions,
             roots_are_what_is_live_in_grace_or_a_base,

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use imprint_content::Selector;
 
 use super::sample::*;
-use crate::catalog::{Catalog, RemovedVersion};
+use crate::catalog::{Catalog, DEFAULT_GRACE, RemovedVersion};
 
 async fn removed(catalog: &dyn Catalog) -> Vec<(String, u64, i64)> {
     let all = catalog.removed_versions(None, None, usize::MAX).await.unwrap();
@@ -72,6 +74,16 @@ pub(crate) async fn removed_versions_come_in_pages(catalog: &dyn Catalog) {
     assert_eq!(page(Some(image("b")), Some(key("a", 1)), 9).await, ["b@2"]);
     assert_eq!(page(Some(image("a")), Some(key("b", 1)), 9).await, [""; 0]);
     assert_eq!(reason(catalog.removed_versions(Some(image("c")), None, 9).await), "IMAGE_NOT_FOUND");
+}
+
+pub(crate) async fn the_grace_is_remembered(catalog: &dyn Catalog) {
+    assert_eq!(catalog.grace().await.unwrap(), DEFAULT_GRACE);
+    for grace in [Duration::ZERO, Duration::from_millis(90), Duration::MAX] {
+        catalog.set_grace(grace, NOW).await.unwrap();
+        catalog.set_grace(grace, NOW).await.unwrap();
+        let whole = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        assert_eq!(catalog.grace().await.unwrap(), whole);
+    }
 }
 
 pub(crate) async fn a_pinned_version_is_not_removed(catalog: &dyn Catalog) {

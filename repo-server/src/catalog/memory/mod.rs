@@ -9,6 +9,7 @@ mod seam;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use imprint_content::{ImageName, ObjectId, Selector, TagName, name::LATEST};
@@ -37,6 +38,7 @@ struct State {
     marks: ActiveMarks,
     finished: Option<FinishedMark>,
     purged: u64,
+    grace: Option<Duration>,
     condemned: BTreeSet<PackId>,
     quarantined: BTreeMap<(PackId, u8, ObjectId), String>,
 }

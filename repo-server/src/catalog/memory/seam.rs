@@ -1,6 +1,6 @@
 //! The seam: one lock for each call.
 
-use std::ops::Bound;
+use std::{ops::Bound, time::Duration};
 
 use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName};
@@ -9,9 +9,9 @@ use super::{Image, MemoryCatalog, Tag};
 use crate::{
     Error, PackId, UploadId,
     catalog::{
-        Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId,
-        NewVersion, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey,
-        VersionRecord,
+        Candidate, Catalog, Condemnation, DEFAULT_GRACE, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd,
+        MarkId, NewVersion, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse,
+        VersionKey, VersionRecord,
     },
     clock::now_unix_ms,
     pack::Purpose,
@@ -112,6 +112,15 @@ impl Catalog for MemoryCatalog {
         limit: usize,
     ) -> Result<Vec<RemovedVersion>, Error> {
         self.state().removed_versions(image.as_ref(), after.as_ref(), limit)
+    }
+
+    async fn grace(&self) -> Result<Duration, Error> {
+        Ok(self.state().grace.unwrap_or(DEFAULT_GRACE))
+    }
+
+    async fn set_grace(&self, grace: Duration, _set_unix_ms: i64) -> Result<(), Error> {
+        self.state().grace = Some(Duration::from_millis(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)));
+        Ok(())
     }
 
     async fn pin_version(&self, version: VersionKey, _pinned_unix_ms: i64) -> Result<bool, Error> {

@@ -76,9 +76,8 @@ pub fn plan(uses: &[PackUse], options: PlanOptions) -> Plan {
 /// Mostly dead packs, and small ones if that makes fewer packs of them all: a single small pack is left alone, so that
 /// a collection with nothing to do does nothing.
 fn victims(alive: Vec<PackUse>, options: &PlanOptions) -> Vec<PackUse> {
-    let is_mostly_dead = |pack: &PackUse| {
-        u128::from(pack.live_bytes) * 100 < u128::from(pack.bytes) * u128::from(options.live_percent)
-    };
+    let is_mostly_dead =
+        |pack: &PackUse| u128::from(pack.live_bytes) * 100 < u128::from(pack.bytes) * u128::from(options.live_percent);
     let (mut victims, rest): (Vec<_>, Vec<_>) = alive.into_iter().partition(is_mostly_dead);
     let small: Vec<_> = rest.into_iter().filter(|pack| pack.bytes < options.small_bytes).collect();
     let packs_for = |live_bytes: u64| live_bytes.div_ceil(MAX_PACK_BYTES).max(1);

@@ -97,7 +97,11 @@ impl CollectReport {
 impl fmt::Display for CollectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { versions, purged_versions, deleted, written_bytes, live, .. } = self;
-        write!(f, "{versions} versions, {purged_versions} purged; {} of {} packs deleted, ", deleted.packs, live.packs)?;
+        write!(
+            f,
+            "{versions} versions, {purged_versions} purged; {} of {} packs deleted, ",
+            deleted.packs, live.packs
+        )?;
         write!(f, "{} bytes; {written_bytes} bytes written", deleted.bytes)
     }
 }

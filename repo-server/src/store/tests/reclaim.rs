@@ -74,7 +74,7 @@ async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Err
     while let Some(piece) = walk.next().await? {
         let TreePiece::Leaf(extents) = piece else { panic!("nothing is shared") };
         for extent in extents {
-            if extent.kind == ExtentKind::Data {
+            if extent.chunk().is_some() {
                 starts.push(bytes.len() as u64);
             }
             bytes.resize(bytes.len() + extent.length as usize, 0);
@@ -307,7 +307,8 @@ async fn a_chunk_that_is_unaccounted_for_stops_the_collection() {
         catalog.add_pack(pack, index.objects, None).await.unwrap();
     }
     let extents = extents_of(&image_of(0..3000));
-    let (upload, root) = (UploadRecord { id: UploadId::random(), image: version.image.clone(), base: None }, nodes_of(&extents).0);
+    let (upload, root) =
+        (UploadRecord { id: UploadId::random(), image: version.image.clone(), base: None }, nodes_of(&extents).0);
     catalog.open_upload(upload.clone()).await.unwrap();
     let new = crate::catalog::NewVersion {
         upload: upload.id,
@@ -335,7 +336,8 @@ async fn a_damaged_record_is_not_copied_and_its_pack_stays() {
     let version = push(&store, &image, None).await;
     purge(&store, &first).await;
     let at = locate(&store, 1234).await.unwrap();
-    let mut bytes = packs.packs.read(at.pack, vec![0..packs.packs.length(at.pack).await.unwrap()]).await.unwrap()[0].to_vec();
+    let mut bytes =
+        packs.packs.read(at.pack, vec![0..packs.packs.length(at.pack).await.unwrap()]).await.unwrap()[0].to_vec();
     bytes[at.offset as usize + 57] ^= 1;
     packs.packs.delete(at.pack).await.unwrap();
     let mut sink = packs.packs.create(at.pack).await.unwrap();

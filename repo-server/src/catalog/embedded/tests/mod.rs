@@ -50,6 +50,7 @@ struct Decided {
     condemned: Vec<PackId>,
     counts: VersionCounts,
     last_finished: Option<FinishedMark>,
+    grace: Duration,
 }
 
 async fn decided(catalog: &dyn Catalog) -> Decided {
@@ -69,7 +70,8 @@ async fn decided(catalog: &dyn Catalog) -> Decided {
     };
     let _ = catalog.end_mark(mark.id, MarkEnd::Abandoned).await;
     let Mark { counts, last_finished, .. } = mark;
-    Decided { images, versions, tags, removed, pins, condemned, counts, last_finished }
+    let grace = catalog.grace().await.unwrap();
+    Decided { images, versions, tags, removed, pins, condemned, counts, last_finished, grace }
 }
 
 /// Every kind of decision, with something left of each.
@@ -84,6 +86,7 @@ async fn decide_things(catalog: &dyn Catalog) {
     catalog.remove_version(key("a", 4), NOW).await.unwrap_err();
     catalog.remove_version(key("a", 3), NOW).await.unwrap();
     catalog.remove_version(key("b", 1), NOW).await.unwrap();
+    catalog.set_grace(Duration::from_secs(60), NOW).await.unwrap();
     catalog.pin_version(key("a", 1), NOW).await.unwrap();
     catalog.pin_version(key("a", 2), NOW).await.unwrap();
     catalog.unpin_version(key("a", 2), NOW).await.unwrap();

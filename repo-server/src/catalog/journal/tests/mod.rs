@@ -60,6 +60,7 @@ fn decisions() -> Vec<Decision> {
             finished_unix_ms: 1_700_000_000_007,
             counts: VersionCounts { versions: 3, purged: 1 },
         }),
+        Decision::GraceSet { grace_ms: 86_400_000, set_unix_ms: 1_700_000_000_008 },
     ]
 }
 
