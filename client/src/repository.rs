@@ -79,6 +79,8 @@ pub struct Version {
     pub new_chunks: u64,
     /// Bytes by which the repository grew.
     pub new_stored_bytes: u64,
+    /// Whether it cannot be removed until its pin is taken away.
+    pub is_pinned: bool,
 }
 
 impl Version {
@@ -113,6 +115,7 @@ impl Version {
             data_bytes: wire.data_bytes,
             new_chunks: wire.new_chunks,
             new_stored_bytes: wire.new_stored_bytes,
+            is_pinned: wire.pinned,
         })
     }
 }
@@ -231,12 +234,6 @@ impl Repository {
     pub async fn remove_tag(&self, image: &ImageName, tag: &TagName) -> Result<(), Error> {
         let request = v1::RemoveTagRequest { image: image.to_string(), name: tag.to_string(), expected_counter: None };
         self.client().remove_tag(request).await?;
-        Ok(())
-    }
-
-    /// Removes a version that no tag names.
-    pub async fn remove_version(&self, version: &Version) -> Result<(), Error> {
-        self.client().remove_version(v1::RemoveVersionRequest { version: Some(version.key()) }).await?;
         Ok(())
     }
 

@@ -137,9 +137,18 @@ fn every_command(home: &Home) -> BTreeSet<String> {
     let digits = (8..=64).find(|&count| id[..count].contains(|c: char| c.is_ascii_alphabetic())).unwrap();
     let removed = result(&[arg("remove"), arg(&format!("lab/pc@{}", &id[..digits]))]);
     assert_eq!((&removed["number"], &removed["id"]), (&2.into(), &id.as_str().into()));
+    let back = result(&["undelete", "lab/pc@2"].map(arg));
+    assert_eq!(back["version"]["id"], id.as_str());
+    let pinned = result(&["pin", "lab/pc@1"].map(arg));
+    assert_eq!((&pinned["number"], &pinned["changed"]), (&1.into(), &true.into()));
+    assert_eq!(result(&["unpin", "lab/pc@1"].map(arg))["changed"], true);
+    result(&["tag", "lab/pc@1", "kept"].map(arg));
+    let fates = home.ok(["forget", "lab/pc", "--keep-tag", "kept", "--json"]).events();
+    let fates: Vec<_> = fates.iter().map(|fate| (fate["number"].as_u64(), fate["removed"].as_bool())).collect();
+    assert_eq!(fates, [(Some(1), Some(false)), (Some(2), Some(true))]);
     let stats = result(&[arg("stats")]);
     assert_eq!((&stats["images"], &stats["versions"], &stats["image_bytes"]), (&1.into(), &1.into(), &size.into()));
-    used.extend(["versions", "images"].map(str::to_owned));
+    used.extend(["versions", "images", "forget"].map(str::to_owned));
     used
 }
 
@@ -183,7 +192,15 @@ fn results_read_well() {
     assert_eq!(said(&[arg("verify"), arg("lab/pc")]), "lab/pc@N is whole: N B, N B data in N chunks, read in N s\n");
     assert_eq!(said(&["tag", "lab/pc@2", "new"].map(arg)), "lab/pc:new is lab/pc@N\n");
     assert_eq!(said(&["tag", "lab/pc", "new", "--delete"].map(arg)), "lab/pc:new is deleted\n");
-    assert_eq!(said(&["remove", "lab/pc@2"].map(arg)), "lab/pc@N is removed\n");
+    assert_eq!(said(&["pin", "lab/pc"].map(arg)), "lab/pc@N is pinned\n");
+    assert_eq!(said(&["pin", "lab/pc"].map(arg)), "lab/pc@N was pinned already\n");
+    assert_eq!(said(&["unpin", "lab/pc"].map(arg)), "lab/pc@N is no longer pinned\n");
+    assert_eq!(
+        said(&["remove", "lab/pc@2"].map(arg)),
+        "lab/pc@N is removed; `imprint undelete lab/pc@N` brings it back until N-N-N:N\n"
+    );
+    assert_eq!(said(&["undelete", "lab/pc@2"].map(arg)), "lab/pc@N is there again\n");
+    home.ok(["remove", "lab/pc@2"]);
     let words = |text: String| text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let versions: Vec<String> = words(said(&["versions", "lab/pc"].map(arg)));
     assert_eq!(versions, ["VERSION TAGS WHEN SIZE DATA NEW MESSAGE", "@N stable N-N-N:N N B N B N B first"]);

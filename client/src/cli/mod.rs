@@ -108,6 +108,12 @@ mod tests {
             "tag lab/pc@1 stable",
             "tag lab/pc stable --delete",
             "remove lab/pc@7",
+            "undelete lab/pc@7",
+            "forget lab/pc --keep-last 3 --keep-hourly 4 --keep-daily 5 --keep-weekly 6 --dry-run",
+            "forget lab/pc --keep-monthly 7 --keep-yearly unlimited --keep-tag a --keep-tag b --json",
+            "pin lab/pc:stable",
+            "unpin lab/pc@3",
+            "versions lab/pc --removed",
             "stats --repo http://host:7070",
             "gc --dry-run --json",
             "gc --rewrite-below 70",
@@ -126,9 +132,15 @@ mod tests {
             "restore /dev/sda disk.raw",
             "show lab/pc@beef",
             "stats --repo ftp://host",
+            "forget lab/pc --keep-last 0",
         ] {
             assert_eq!(parse(line).err(), Some(ErrorKind::ValueValidation), "{line}");
         }
+    }
+
+    #[test]
+    fn nothing_is_forgotten_without_a_rule() {
+        assert_eq!(parse("forget lab/pc --dry-run").err(), Some(ErrorKind::MissingRequiredArgument));
     }
 
     #[test]

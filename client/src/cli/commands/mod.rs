@@ -1,8 +1,10 @@
 //! The commands, one file each. The doc comment of a command's arguments is its help.
 
 mod diff;
+mod forget;
 mod gc;
 mod images;
+mod pin;
 mod push;
 mod remove;
 mod restore;
@@ -10,6 +12,8 @@ mod rollback;
 mod show;
 mod stats;
 mod tag;
+mod undelete;
+mod unpin;
 mod update;
 mod verify;
 mod versions;
@@ -32,6 +36,10 @@ pub(crate) enum Command {
     Show(show::Show),
     Tag(tag::Tag),
     Remove(remove::Remove),
+    Undelete(undelete::Undelete),
+    Forget(forget::Forget),
+    Pin(pin::Pin),
+    Unpin(unpin::Unpin),
     Stats(stats::Stats),
     Gc(gc::Gc),
 }
@@ -50,6 +58,10 @@ impl Command {
             Self::Show(show) => show.run(context).await,
             Self::Tag(tag) => tag.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
+            Self::Undelete(undelete) => undelete.run(context).await,
+            Self::Forget(forget) => forget.run(context).await,
+            Self::Pin(pin) => pin.run(context).await,
+            Self::Unpin(unpin) => unpin.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
         }
@@ -60,7 +72,8 @@ impl Command {
         match self {
             Self::Push(push) => push.left_behind(phase),
             Self::Restore(_) | Self::Update(_) | Self::Rollback(_) => restore::Restore::left_behind(phase),
-            Self::Tag(_) | Self::Remove(_) => {
+            Self::Forget(forget) => forget.left_behind(),
+            Self::Tag(_) | Self::Remove(_) | Self::Undelete(_) | Self::Pin(_) | Self::Unpin(_) => {
                 LeftBehind::new("it may or may not have been done", "run the same command again")
             }
             Self::Gc(_) => LeftBehind::new("what was done so far is done, and safe", "run the same command again"),

@@ -6,12 +6,13 @@ use clap::Args;
 use imprint_content::{Ref, Selector};
 use serde::Serialize;
 
-use crate::cli::{Exit, context::Context, failure::CliError};
+use crate::cli::{Exit, context::Context, failure::CliError, time};
 
 /// Remove a version.
 ///
 /// It has to be named by its number or id: what a tag or an image's name means can change until the command runs.
-/// A version that a tag names is not removed. Other versions do not change.
+/// A version that a tag names, or that is pinned, is not removed. Other versions do not change. `imprint undelete` brings it
+/// back until its grace is over and a collection has given it up.
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// The version, as NAME@7 or NAME@ID.
@@ -24,11 +25,13 @@ impl Remove {
         require_explicit(&self.reference)?;
         let repo = context.open().await?;
         let version = repo.version(&self.reference).await?;
-        repo.remove_version(&version).await?;
+        let grace_end_unix_ms = repo.remove_version(&version).await?;
         context.output.result(&Report {
             image: version.image.to_string(),
             number: version.number,
             id: version.id.to_string(),
+            grace_end: time::rfc3339(grace_end_unix_ms),
+            grace_end_unix_ms,
         })?;
         Ok(Exit::Done)
     }
@@ -53,11 +56,16 @@ struct Report {
     image: String,
     number: u64,
     id: String,
+    /// It can be brought back until then at least.
+    grace_end: Option<String>,
+    #[serde(skip)]
+    grace_end_unix_ms: i64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{} is removed", self.image, self.number)
+        let (image, number, until) = (&self.image, self.number, time::local(self.grace_end_unix_ms));
+        write!(f, "{image}@{number} is removed; `imprint undelete {image}@{number}` brings it back until {until}")
     }
 }
 

@@ -55,6 +55,7 @@ fn fields(version: &Version) -> Table {
     let mut table = Table::fields();
     table.field("version", version.reference().to_string());
     table.field("tags", printable(&version.tags.join(" ")));
+    table.field("pinned", if version.is_pinned { "yes" } else { "no" });
     table.field("id", version.id.to_string());
     table.field("root", content.root.to_string());
     table.field("base", content.base.map_or_else(|| "none".to_owned(), |base| base.to_string()));
@@ -100,11 +101,13 @@ mod tests {
             data_bytes: 5211,
             new_chunks: 1,
             new_stored_bytes: 1024,
+            is_pinned: true,
         };
         let shown = fields(&version).to_string();
         for line in [
             "version      lab/pc@2",
             "tags         stable",
+            "pinned       yes",
             "base         none",
             "size         4.00 GiB (4 294 967 296 bytes)",
             "new          1.00 KiB stored, 1 chunk",
