@@ -57,9 +57,9 @@ scratch. `large` is v1 and v2 in turn, four times each, with a page changed in e
 bytes can be compared within one page only.
 
 How it is measured: each tool has a new repository in each run; all tools do one row after the other, in an order that
-rotates with the run. What is read is in the page cache, nothing else of the bench
-is, and a command ends when the filesystem is
-synced. What was restored or updated is compared with the disk, byte for byte. Backup tools are told to read a file that
+rotates with the run. What is read is in the page cache, nothing else of the bench is, and a command ends when the
+filesystem is synced. What is stored is the whole repository, without the 64 MiB that Imprint keeps in reserve for a full
+disk whatever else there is. What was restored or updated is compared with the disk, byte for byte. Backup tools are told to read a file that
 has not changed, because a device has no times to believe. restic as shipped by Debian 12 writes the zeros, too, when it
 restores; the others leave holes. casync updates by making a new file, with the old one as its seed. bita has no store:
 its archives are not compressed, which is the fastest to update from, and making them is not counted.

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from disks import allocated_bytes
 from measure import Command, CommandError
 from peer import Peer
 
@@ -47,6 +48,11 @@ class Imprint(Peer):
 
     def prepare_target(self, disk: Path, target: Path) -> None:
         self.run(*self.restore(disk, target).arguments)
+
+    def stored_bytes(self) -> int:
+        """Without the reserve, which has the same size in every repository."""
+        reserve = self.repository / "reserve"
+        return super().stored_bytes() - (allocated_bytes(reserve) if reserve.exists() else 0)
 
     def report(self, output: str) -> dict[str, int]:
         result = json.loads(output.splitlines()[-1])

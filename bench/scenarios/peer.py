@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from disks import allocated_bytes
 from measure import Command, CommandError
 
 
@@ -56,6 +57,10 @@ class Peer:
 
     def close(self) -> None:
         """Ends what still runs."""
+
+    def stored_bytes(self) -> int:
+        """What the repository takes on its filesystem."""
+        return allocated_bytes(self.repository)
 
     def push(self, disk: Path) -> Command | None:
         """Stores a disk under the name of its file."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from disks import Disks, allocated_bytes, data_ranges
+from disks import Disks, data_ranges
 from measure import READ, Command, Figures, cool, measure, warm
 from peer import Peer
 
@@ -158,8 +158,7 @@ class Contestant:
         )
 
     def _stored_bytes(self) -> int:
-        repository = self.peer.repository
-        return allocated_bytes(repository) if repository.exists() else 0
+        return self.peer.stored_bytes() if self.peer.repository.exists() else 0
 
 
 def _only_file(path: Path) -> Path:

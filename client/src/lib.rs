@@ -1,5 +1,6 @@
 //! Push, restore and verify disk images. A library that never prints; `imprint` is a command line on top.
 
+mod collect;
 pub mod cutting;
 mod diff;
 mod disk;
@@ -20,6 +21,7 @@ mod transport;
 mod tree_cache;
 mod verify;
 
+pub use collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport, collect};
 pub use diff::{DiffOutcome, diff};
 pub use disk::{DiskLayout, PartitionLayout, inspect};
 pub use error::Error;

@@ -125,6 +125,24 @@ pub enum Error {
     /// A version refers to an object that no pack has.
     #[error("object {0} is missing")]
     ObjectMissing(ObjectId),
+    /// A collection does not know what a version needs.
+    #[error("the tree of {image}@{number} cannot be read ({why}); nothing was deleted")]
+    TreeUnreadable {
+        /// The image.
+        image: ImageName,
+        /// The version.
+        number: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A collection sees fewer versions than there must be.
+    #[error("{known} versions were committed, and only {now} of them are accounted for; nothing was deleted")]
+    VersionsVanished {
+        /// Versions that existed, or were purged, when the last collection ended.
+        known: u64,
+        /// Those that exist, or were purged, now.
+        now: u64,
+    },
     /// No space left.
     #[error("the repository's disk is full ({what})")]
     Full {
@@ -240,9 +258,12 @@ impl Error {
             | Self::Stopping
             | Self::Busy { .. }
             | Self::Idle { .. } => Kind::Unavailable,
-            Self::RecordCorrupt { .. } | Self::FileCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
-                Kind::Corrupt
-            }
+            Self::RecordCorrupt { .. }
+            | Self::FileCorrupt { .. }
+            | Self::PackMissing(_)
+            | Self::ObjectMissing(_)
+            | Self::TreeUnreadable { .. }
+            | Self::VersionsVanished { .. } => Kind::Corrupt,
             Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
         }
     }
@@ -268,6 +289,8 @@ impl Error {
             Self::FileCorrupt { .. } => "FILE_CORRUPT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
+            Self::TreeUnreadable { .. } => "TREE_UNREADABLE",
+            Self::VersionsVanished { .. } => "VERSIONS_VANISHED",
             Self::Full { .. } => "DISK_FULL",
             Self::WritesStopped { .. } => "WRITES_STOPPED",
             Self::Io { .. } => "IO",
@@ -302,6 +325,13 @@ impl Error {
             Self::UploadNotOpen(_) => "push again; what was sent and is still there is not sent again".into(),
             Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
                 "push an image that holds the same data again, or use another version".into()
+            }
+            Self::TreeUnreadable { image, number, .. } => format!(
+                "run `imprint scrub` and push an image that holds the same data, or remove {image}@{number}; it is kept \
+                 until its grace period is over"
+            ),
+            Self::VersionsVanished { .. } => {
+                "stop the server and run `imprint-server rebuild`, which lists all versions anew".into()
             }
             Self::Full { .. } => "make room on the disk of the repository and repeat the command".into(),
             Self::WritesStopped { .. } => {

@@ -41,6 +41,10 @@ enum Command {
         /// in a new one.
         #[arg(long, value_name = "TIME", value_parser = grace)]
         grace: Option<Duration>,
+        /// Time between two collections, which give back the space of what no version needs, such as 12h or 7d; "off" for
+        /// none but those that `imprint gc` asks for.
+        #[arg(long, value_name = "TIME", default_value = "off", value_parser = interval)]
+        gc_every: Interval,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
@@ -63,13 +67,13 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache, reserve, grace } => {
+        Command::Serve { data, listen, catalog_cache, reserve, grace, gc_every } => {
             let options = StoreOptions {
                 catalog_cache_bytes: (catalog_cache as usize) << 20,
                 program: "imprint-server".into(),
                 reserve_bytes: reserve << 20,
             };
-            runtime.block_on(serve(data, listen, options, grace))
+            runtime.block_on(serve(data, listen, options, grace, gc_every))
         }
         Command::Rebuild { data } => runtime.block_on(rebuild(data)),
     };
@@ -94,6 +98,21 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
 
 type AnyError = Box<dyn std::error::Error>;
 
+/// Time between two runs of something; none when it does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Interval(Option<Duration>);
+
+/// `off`, or a whole number of minutes, hours, days or weeks, not 0.
+fn interval(text: &str) -> Result<Interval, String> {
+    match text {
+        "off" => Ok(Interval(None)),
+        _ => match grace(text)? {
+            Duration::ZERO => Err("it would never end; for none, say \"off\"".into()),
+            interval => Ok(Interval(Some(interval))),
+        },
+    }
+}
+
 /// A whole number of minutes, hours, days or weeks.
 fn grace(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
@@ -113,6 +132,7 @@ async fn serve(
     listen: SocketAddr,
     options: StoreOptions,
     grace: Option<Duration>,
+    gc_every: Interval,
 ) -> Result<(), AnyError> {
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
     if let Some(grace) = grace {
@@ -132,6 +152,10 @@ async fn serve(
         health.set_not_serving::<RepositoryServer<Service>>().await;
     });
     let service = Service::new(store, Limits::default());
+    let collections = gc_every.0.map(|interval| {
+        let service = service.clone();
+        tokio::spawn(async move { service.collect_every(interval).await })
+    });
     let stop = stop_signal()?;
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -148,6 +172,9 @@ async fn serve(
         })
         .await?;
     service.ended().await;
+    if let Some(collections) = collections {
+        let _ = collections.await;
+    }
     info!("stopped");
     Ok(())
 }

@@ -78,6 +78,7 @@ impl Repository for Proxy {
     type ListImagesStream = Answers<v1::Image>;
     type ForgetVersionsStream = Answers<v1::VersionFate>;
     type ListRemovedStream = Answers<v1::RemovedVersion>;
+    type CollectStream = Answers<v1::CollectResponse>;
 
     async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
         self.honest.clone().describe(request.into_inner()).await
@@ -155,6 +156,10 @@ impl Repository for Proxy {
         request: Request<v1::ListRemovedRequest>,
     ) -> Result<Response<Self::ListRemovedStream>, Status> {
         Ok(changed(self.honest.clone().list_removed(request.into_inner()).await?, |_| {}))
+    }
+
+    async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<Self::CollectStream>, Status> {
+        Ok(changed(self.honest.clone().collect(request.into_inner()).await?, |_| {}))
     }
 
     async fn undelete_version(

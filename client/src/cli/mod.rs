@@ -120,6 +120,8 @@ mod tests {
             "unpin lab/pc@3",
             "versions lab/pc --removed",
             "stats --repo http://host:7070",
+            "gc --dry-run --json",
+            "gc --rewrite-below 70",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

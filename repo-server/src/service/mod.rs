@@ -2,6 +2,7 @@
 //!
 //! The same service answers on a socket and inside a client's process; it neither knows nor cares which.
 
+mod collect;
 mod convert;
 mod fetch;
 mod push;
@@ -138,6 +139,7 @@ impl v1::repository_server::Repository for Service {
     type FetchChunksStream = Answers<v1::FetchChunksResponse>;
     type ListVersionsStream = Answers<v1::Version>;
     type ListImagesStream = Answers<v1::Image>;
+    type CollectStream = Answers<v1::CollectResponse>;
     type ForgetVersionsStream = Answers<v1::VersionFate>;
     type ListRemovedStream = Answers<v1::RemovedVersion>;
 
@@ -237,5 +239,9 @@ impl v1::repository_server::Repository for Service {
 
     async fn get_stats(&self, _request: Request<v1::GetStatsRequest>) -> Result<Response<v1::Stats>, Status> {
         Ok(Response::new(convert::stats(self.store.catalog().totals().await?)))
+    }
+
+    async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<Self::CollectStream>, Status> {
+        Ok(Response::new(collect::start(self.clone(), &request.into_inner())?))
     }
 }

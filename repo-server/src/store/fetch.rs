@@ -2,17 +2,18 @@
 //!
 //! A reader names image offsets, never chunk ids: the right to read a chunk follows from the version that holds it.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use imprint_content::{Codec, NodeId};
+use imprint_content::{Codec, NodeId, ObjectId};
 use imprint_proto::limits::TARGET_MESSAGE_BYTES;
 
 use crate::{
     Error, PackId,
-    catalog::Location,
+    catalog::{Catalog, Location},
     pack::{Purpose, decode_record, record_length},
+    storage::PackStorage,
 };
 
 use super::{
@@ -74,15 +75,19 @@ impl ChunkReader {
         let locations = self.store.catalog.locate(Purpose::Chunks, ids.clone()).await?;
         let mut wanted = Vec::with_capacity(offsets.len());
         for ((offset, id), location) in offsets.iter().zip(ids).zip(locations) {
-            wanted.push((*offset, location.ok_or(Error::ObjectMissing(id))?));
+            wanted.push(((*offset, id), location.ok_or(Error::ObjectMissing(id))?));
         }
-        let packs = Arc::clone(&self.store.packs);
+        let store = self.store.clone();
         let reads = stream::iter(plan_reads(wanted)).map(move |plan| {
-            let packs = Arc::clone(&packs);
+            let store = store.clone();
             async move {
-                let bytes = packs.read(plan.pack, vec![plan.range()]).await?.pop().unwrap_or_default();
-                let chunks = plan.records.iter().map(|(offset, location)| fetched(*offset, location, &plan, &bytes));
-                Ok(grouped(chunks.collect::<Result<_, _>>()?))
+                let mut chunks = Vec::with_capacity(plan.records.len());
+                for (plan, bytes) in read_where_it_is(&*store.packs, &*store.catalog, Purpose::Chunks, plan).await? {
+                    for ((offset, _), location) in &plan.records {
+                        chunks.push(fetched(*offset, location, &plan, &bytes)?);
+                    }
+                }
+                Ok(grouped(chunks))
             }
         });
         let groups = reads.buffered(READS_IN_FLIGHT);
@@ -108,10 +113,70 @@ fn grouped(chunks: Vec<FetchedChunk>) -> Vec<Vec<FetchedChunk>> {
     groups
 }
 
-fn fetched(offset: u64, at: &Location, plan: &ReadPlan<u64>, bytes: &Bytes) -> Result<FetchedChunk, Error> {
+fn fetched<T>(offset: u64, at: &Location, plan: &ReadPlan<T>, bytes: &Bytes) -> Result<FetchedChunk, Error> {
     let (_, payload) = decode_record(Purpose::Chunks, &plan.slice(bytes, at))
         .map_err(|error| Error::RecordCorrupt { pack: at.pack, offset: at.offset.into(), why: error.to_string() })?;
     Ok(FetchedChunk { offset, codec: payload.codec, raw_length: payload.raw_length, stored: payload.stored })
+}
+
+/// What a record was asked for, by the object that it is of.
+pub(super) trait Wanted {
+    fn object(&self) -> ObjectId;
+}
+
+impl Wanted for ObjectId {
+    fn object(&self) -> ObjectId {
+        *self
+    }
+}
+
+impl Wanted for (u64, ObjectId) {
+    fn object(&self) -> ObjectId {
+        self.1
+    }
+}
+
+/// Does a planned read. Where the pack is gone, because its objects were moved and it was deleted since they were
+/// located, it reads them where they are now.
+///
+/// As long as they move, not once: two collections can follow each other (docs/reclamation.md). Each time costs a whole
+/// collection, so this ends.
+pub(super) async fn read_where_it_is<T: Wanted>(
+    packs: &dyn PackStorage,
+    catalog: &dyn Catalog,
+    kind: Purpose,
+    plan: ReadPlan<T>,
+) -> Result<Vec<(ReadPlan<T>, Bytes)>, Error> {
+    let mut done = Vec::with_capacity(1);
+    let mut plans = vec![plan];
+    while let Some(plan) = plans.pop() {
+        match packs.read(plan.pack, vec![plan.range()]).await {
+            Ok(mut bytes) => done.push((plan, bytes.pop().unwrap_or_default())),
+            Err(Error::PackMissing(pack)) => plans.extend(plan_reads(moved(catalog, kind, plan.records, pack).await?)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// The same records where they are now.
+///
+/// # Errors
+/// [`Error::PackMissing`] when one of them has not moved.
+async fn moved<T: Wanted>(
+    catalog: &dyn Catalog,
+    kind: Purpose,
+    records: Vec<(T, Location)>,
+    from: PackId,
+) -> Result<Vec<(T, Location)>, Error> {
+    let ids = records.iter().map(|(what, _)| what.object()).collect();
+    let locations = catalog.locate(kind, ids).await?;
+    let now = records.into_iter().zip(locations).map(|((what, _), location)| match location {
+        Some(location) if location.pack != from => Ok((what, location)),
+        Some(_) => Err(Error::PackMissing(from)),
+        None => Err(Error::ObjectMissing(what.object())),
+    });
+    now.collect()
 }
 
 /// One read of neighbouring records, each with what it was asked for.

@@ -10,6 +10,7 @@ mod fetch;
 mod lock;
 mod nodes;
 mod pack_writer;
+pub mod reclaim;
 mod recover;
 mod retention;
 mod superblock;
@@ -51,6 +52,9 @@ pub struct Store {
     catalog: Arc<dyn Catalog>,
     nodes: NodeReader,
     gate: WriteGate,
+    blocking: Blocking,
+    /// Held by the one collection that runs.
+    collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
@@ -62,8 +66,17 @@ impl Store {
         catalog: Arc<dyn Catalog>,
         blocking: Blocking,
     ) -> Self {
-        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking);
-        Self { repository, default_profile: Profile::V1.number, packs, catalog, nodes, gate: WriteGate::default() }
+        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking.clone());
+        Self {
+            repository,
+            default_profile: Profile::V1.number,
+            packs,
+            catalog,
+            nodes,
+            gate: WriteGate::default(),
+            blocking,
+            collecting: Arc::default(),
+        }
     }
 
     /// The same repository, whose superblock names this profile for new images.

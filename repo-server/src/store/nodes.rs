@@ -12,7 +12,7 @@ use crate::{
     storage::PackStorage,
 };
 
-use super::fetch::{ReadPlan, plan_reads};
+use super::fetch::{ReadPlan, plan_reads, read_where_it_is};
 
 /// Decoded nodes kept in memory, in entries of about 50 bytes: at most some 25 MB.
 const CACHED_ENTRIES: u64 = 500_000;
@@ -97,11 +97,29 @@ impl NodeReader {
         Ok(nodes)
     }
 
+    /// Nodes that were just located, in no order. They are not kept in the cache: whoever walks everything would drive out
+    /// what others need.
+    pub(super) async fn located(&self, nodes: Vec<(ObjectId, Location)>) -> Result<Vec<(NodeId, Arc<Node>)>, Error> {
+        let mut found = Vec::with_capacity(nodes.len());
+        let mut wanted = Vec::new();
+        for (id, location) in nodes {
+            let node = NodeId::from_slice(id.as_bytes()).and_then(|id| Some((id, self.cache.get(&id)?)));
+            match node {
+                Some(node) => found.push(node),
+                None => wanted.push((id, location)),
+            }
+        }
+        for read in plan_reads(wanted) {
+            found.extend(self.read(read).await?);
+        }
+        Ok(found)
+    }
+
     async fn read(&self, plan: ReadPlan<ObjectId>) -> Result<Vec<(NodeId, Arc<Node>)>, Error> {
-        let bytes = self.packs.read(plan.pack, vec![plan.range()]).await?.pop().unwrap_or_default();
+        let reads = read_where_it_is(&*self.packs, &*self.catalog, Purpose::Nodes, plan).await?;
         let decode = move || {
-            let records = plan.records.iter();
-            records.map(|(id, location)| decode(id, location, &plan.slice(&bytes, location))).collect()
+            let records = reads.iter().flat_map(|(plan, bytes)| plan.records.iter().map(move |at| (plan, bytes, at)));
+            records.map(|(plan, bytes, (id, location))| decode(id, location, &plan.slice(bytes, location))).collect()
         };
         self.blocking.run(decode).await
     }

@@ -1,4 +1,4 @@
-//! Writes the packs of one upload: one after the other, in the order in which objects arrive.
+//! Writes the packs of one upload, or of a collection that repacks: one after the other, in the order in which objects arrive.
 //!
 //! A full pack is sealed in the background while the next one fills. An object counts as stored once the pack that
 //! has it is sealed and in the catalog; [`PackWriter::seal_all`] waits for that.
@@ -34,12 +34,13 @@ pub(super) struct Sealed {
     pub(super) bytes: u64,
 }
 
-/// Writes packs of one purpose for one upload.
+/// Writes packs of one purpose.
 pub(super) struct PackWriter {
     repository: RepositoryId,
     packs: Arc<dyn PackStorage>,
     catalog: Arc<dyn Catalog>,
-    upload: UploadId,
+    /// Holds what is sealed; a collection needs no hold, because what is added is stamped for its mark.
+    holder: Option<UploadId>,
     purpose: Purpose,
     appended: u64,
     open: Option<OpenPack>,
@@ -58,10 +59,10 @@ impl PackWriter {
         repository: RepositoryId,
         packs: Arc<dyn PackStorage>,
         catalog: Arc<dyn Catalog>,
-        upload: UploadId,
+        holder: Option<UploadId>,
         purpose: Purpose,
     ) -> Self {
-        Self { repository, packs, catalog, upload, purpose, appended: 0, open: None, sealing: FuturesUnordered::new() }
+        Self { repository, packs, catalog, holder, purpose, appended: 0, open: None, sealing: FuturesUnordered::new() }
     }
 
     /// Records written so far; an object that was sent again to the pack that has it is none.
@@ -119,8 +120,8 @@ impl PackWriter {
         while self.sealing.len() >= SEALS_IN_FLIGHT {
             sealed.add(self.next_sealed().await?);
         }
-        let (catalog, upload) = (Arc::clone(&self.catalog), self.upload);
-        self.sealing.push(tokio::spawn(seal(open, catalog, upload)));
+        let (catalog, holder) = (Arc::clone(&self.catalog), self.holder);
+        self.sealing.push(tokio::spawn(seal(open, catalog, holder)));
         Ok(sealed)
     }
 
@@ -141,12 +142,12 @@ impl Sealed {
 }
 
 /// Durable first, known second: the catalog never names bytes that a crash could take.
-async fn seal(open: OpenPack, catalog: Arc<dyn Catalog>, upload: UploadId) -> Result<Sealed, Error> {
+async fn seal(open: OpenPack, catalog: Arc<dyn Catalog>, holder: Option<UploadId>) -> Result<Sealed, Error> {
     let OpenPack { builder, mut sink, mut buffer, .. } = open;
     let FinishedPack { record, objects } = builder.finish(&mut buffer);
     sink.append(Bytes::from(buffer)).await?;
     sink.seal().await?;
     let sealed = Sealed { objects: objects.iter().map(|(id, _)| *id).collect(), bytes: record.bytes };
-    catalog.add_pack(record, objects, Some(upload)).await?;
+    catalog.add_pack(record, objects, holder).await?;
     Ok(sealed)
 }

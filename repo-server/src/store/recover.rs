@@ -21,8 +21,9 @@ pub struct RecoverOutcome {
     pub damaged: Vec<PackId>,
 }
 
-/// Adds the packs that were sealed but not recorded: a crash between the two leaves such.
+/// Deletes the packs that were condemned, and adds those that were sealed but not recorded: a crash leaves both.
 pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome, Error> {
+    super::reclaim::delete_condemned(store).await?;
     let known: HashSet<PackId> = store.catalog.packs().await?.iter().map(|pack| pack.id).collect();
     let stored = store.packs.list().await?;
     let on_storage: HashSet<PackId> = stored.iter().copied().collect();
@@ -33,6 +34,8 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
 }
 
 /// Fills an empty catalog, whose journal was replayed, from all packs.
+///
+/// Condemned packs whose files are still there are left alone; the next opening deletes them.
 pub async fn rebuild(store: &Store) -> Result<RecoverOutcome, Error> {
     let packs = store.packs.list().await?;
     info!(packs = packs.len(), "reading the index of every pack");

@@ -19,6 +19,8 @@ use crate::{
 };
 
 mod damage;
+mod interposed;
+mod reclaim;
 
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));

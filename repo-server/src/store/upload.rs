@@ -79,8 +79,9 @@ impl Store {
             Some(_) => self.damaged_objects().await?,
             None => Vec::new(),
         };
-        let writer =
-            |purpose| PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), record.id, purpose);
+        let writer = |purpose| {
+            PackWriter::new(self.repository, self.packs.clone(), self.catalog.clone(), Some(record.id), purpose)
+        };
         Ok(Ok(Upload {
             store: self.clone(),
             base,

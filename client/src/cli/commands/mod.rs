@@ -2,6 +2,7 @@
 
 mod diff;
 mod forget;
+mod gc;
 mod images;
 mod inspect;
 mod pin;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Pin(pin::Pin),
     Unpin(unpin::Unpin),
     Stats(stats::Stats),
+    Gc(gc::Gc),
 }
 
 impl Command {
@@ -64,6 +66,7 @@ impl Command {
             Self::Pin(pin) => pin.run(context).await,
             Self::Unpin(unpin) => unpin.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
+            Self::Gc(gc) => gc.run(context).await,
         }
     }
 
@@ -76,6 +79,7 @@ impl Command {
             Self::Tag(_) | Self::Remove(_) | Self::Undelete(_) | Self::Pin(_) | Self::Unpin(_) => {
                 LeftBehind::new("it may or may not have been done", "run the same command again")
             }
+            Self::Gc(_) => LeftBehind::new("what was done so far is done, and safe", "run the same command again"),
             _ => LeftBehind::unchanged(),
         }
     }

@@ -1,0 +1,49 @@
+//! The order in which records are rewritten: as the newest versions have them, so that restores read forward.
+
+use std::collections::HashMap;
+
+use imprint_content::{ObjectId, tree::Node};
+
+use super::{CollectControl, Marks, Store, walk::Walker};
+use crate::{
+    Error,
+    catalog::{Location, Root},
+    pack::Purpose,
+};
+
+/// Sorts records by where the first of the roots that has them has them. What no root has any more comes last.
+pub(super) async fn in_image_order(
+    store: &Store,
+    kind: Purpose,
+    roots: &[Root],
+    mut wanted: HashMap<ObjectId, Location>,
+    control: &CollectControl,
+) -> Result<Vec<(ObjectId, Location)>, Error> {
+    let mut order = Vec::with_capacity(wanted.len());
+    let mut walker = Walker::new(store, Marks::default());
+    for root in roots {
+        match walker.start(root.node).await {
+            // The order is all that is lost.
+            Err(Error::ObjectMissing(_) | Error::RecordCorrupt { .. } | Error::PackMissing(_)) => continue,
+            started => started?,
+        }
+        while let Some((id, node)) = walker.next().await? {
+            control.expect_going_on()?;
+            let mut take = |id: ObjectId| order.extend(wanted.remove_entry(&id));
+            match (kind, &*node) {
+                (Purpose::Nodes, _) => take(id.into()),
+                (Purpose::Chunks, Node::Leaf(extents)) => {
+                    extents.iter().filter_map(imprint_content::Extent::chunk).for_each(|chunk| take(chunk.into()));
+                }
+                (Purpose::Chunks, Node::Inner { .. }) => {}
+            }
+            if wanted.is_empty() {
+                return Ok(order);
+            }
+        }
+    }
+    let mut rest: Vec<_> = wanted.into_iter().collect();
+    rest.sort_by_key(|(_, at)| (at.pack, at.offset));
+    order.extend(rest);
+    Ok(order)
+}
