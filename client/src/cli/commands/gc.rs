@@ -160,7 +160,7 @@ impl fmt::Display for Report {
         let stored = format!("{} in {}", size(self.pack_bytes), counted(self.packs, "pack"));
         if self.dry_run {
             write!(f, "{} of {stored} could be given back: ", size(self.reclaimable_bytes))?;
-            write!(f, "{} are dead ({}), ", counted(self.dead_packs, "pack"), size(self.dead_bytes))?;
+            write!(f, "{} dead ({}), ", counted(self.dead_packs, "pack"), size(self.dead_bytes))?;
             write!(f, "{} would be rewritten ", count(self.rewritten_packs))?;
             write!(f, "({}, of which {} stay)", size(self.rewritten_bytes), size(self.copied_bytes))?;
         } else {
