@@ -149,6 +149,9 @@ fn every_command(home: &Home) -> BTreeSet<String> {
     let fates = home.ok(["forget", "lab/pc", "--keep-tag", "kept", "--json"]).events();
     let fates: Vec<_> = fates.iter().map(|fate| (fate["number"].as_u64(), fate["removed"].as_bool())).collect();
     assert_eq!(fates, [(Some(1), Some(false)), (Some(2), Some(true))]);
+    // What was removed can still be brought back.
+    let collected = result(&[arg("gc")]);
+    assert_eq!((&collected["dry_run"], &collected["purged_versions"]), (&false.into(), &0.into()));
     let stats = result(&[arg("stats")]);
     assert_eq!((&stats["images"], &stats["versions"], &stats["image_bytes"]), (&1.into(), &1.into(), &size.into()));
     used.extend(["versions", "images", "forget"].map(str::to_owned));
