@@ -199,15 +199,10 @@ impl ExtentCursor {
 
     /// The next extent, which stays the next.
     pub fn peek(&mut self) -> Result<Option<PlacedExtent>, Error> {
-        self.ahead(0)
-    }
-
-    /// The extent that many behind the next one, which stays the next.
-    pub fn ahead(&mut self, count: usize) -> Result<Option<PlacedExtent>, Error> {
-        while self.position + count >= self.buffered.len() && self.next < self.map.records {
+        if self.position == self.buffered.len() && self.next < self.map.records {
             self.refill()?;
         }
-        Ok(self.buffered.get(self.position + count).copied())
+        Ok(self.buffered.get(self.position).copied())
     }
 
     /// Moves forward to the extent that covers `offset`, or to the first behind it.
@@ -226,7 +221,7 @@ impl ExtentCursor {
         let mut bytes = vec![0; count * RECORD_BYTES];
         self.map.read(&mut bytes, self.next)?;
         self.next += count as u64;
-        self.buffered.drain(..self.position);
+        self.buffered.clear();
         self.position = 0;
         let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
         for record in records {
