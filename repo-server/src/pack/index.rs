@@ -123,7 +123,7 @@ pub(super) fn numbered(objects: BTreeMap<ObjectId, Location>) -> Vec<(ObjectId, 
 }
 
 /// Where to read a record; its ordinal is not known yet. `None` when this version of Imprint cannot.
-fn location(record: &ScannedRecord, pack: PackId, purpose: Purpose) -> Option<Location> {
+pub(super) fn location(record: &ScannedRecord, pack: PackId, purpose: Purpose) -> Option<Location> {
     let header = &record.header;
     if header.purpose != purpose || header.base.is_some() {
         return None;
