@@ -14,6 +14,7 @@ mod repository;
 mod restore;
 mod retention;
 mod retry;
+mod scrub;
 pub mod source;
 pub mod system;
 pub mod target;
@@ -30,5 +31,8 @@ pub use push::{PushOptions, PushOutcome, push};
 pub use repository::{Access, DEFAULT_RETRY_FOR, Image, Location, Repository, Stats, Tag, Version};
 pub use restore::{RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
 pub use retention::{ForgetMode, KeepRules, RemovedVersion, VersionFate};
+pub use scrub::{
+    DamagedPack, DamagedVersion, PackState, ScrubOptions, ScrubPhase, ScrubProgress, ScrubReport, ScrubStep, scrub,
+};
 pub use tree_cache::TreeCache;
 pub use verify::{TargetReport, VersionReport, verify_target, verify_version};

@@ -11,7 +11,8 @@ use std::{
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, Options, PrefixRange, ReadOptions, Snapshot, WriteBatch,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, InfoLogger, LogLevel, Options, PrefixRange, ReadOptions, Snapshot,
+    WriteBatch,
 };
 
 use crate::{Error, files::Files};
@@ -72,6 +73,30 @@ impl RocksIndex {
         };
         Ok(Self {
             db,
+            path: path.to_owned(),
+            files: files.clone(),
+            #[cfg(test)]
+            write_fault: None.into(),
+        })
+    }
+
+    /// Opens an index that is not to be changed: nothing at all is written, not even to RocksDB's own log. What stands in its
+    /// write-ahead log is read into memory.
+    pub(super) fn open_to_look(path: &Path, files: &Files) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::FileCorrupt { path: path.to_owned(), why: "it is missing".into() });
+        }
+        let mut options = Options::default();
+        options.set_paranoid_checks(true);
+        options.set_max_open_files(MAX_OPEN_FILES);
+        // Without one of ours, RocksDB would begin a log file beside its data.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, message| {
+            tracing::debug!(message, "RocksDB");
+        }));
+        let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors_read_only(&options, path, [everything], false);
+        Ok(Self {
+            db: db.map_err(|error| failure(path, &error))?,
             path: path.to_owned(),
             files: files.clone(),
             #[cfg(test)]
@@ -276,6 +301,29 @@ mod tests {
         index.write(batch).unwrap();
         assert_eq!(view.get(b"a", raw).unwrap().unwrap(), b"0");
         assert_eq!(index.view().get(b"a", raw).unwrap(), None);
+    }
+
+    #[test]
+    fn looking_at_an_index_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sample(dir.path()));
+        let files = || {
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = names.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        let index = RocksIndex::open_to_look(dir.path(), &Files::default()).unwrap();
+        assert_eq!(index.view().get(b"ka", raw).unwrap().unwrap(), b"1");
+        let mut batch = Batch::default();
+        batch.put(b"ka", b"2");
+        assert!(index.write(batch).is_err());
+        drop(index);
+        assert!(files() == before, "something was written");
+        let missing = dir.path().join("missing");
+        assert!(matches!(RocksIndex::open_to_look(&missing, &Files::default()), Err(Error::FileCorrupt { .. })));
+        assert!(!missing.exists());
     }
 
     #[test]

@@ -90,6 +90,10 @@ pub(super) async fn image(store: Store, record: ImageRecord) -> Result<v1::Image
     })
 }
 
+pub(super) async fn stats(store: &Store) -> Result<v1::Stats, Error> {
+    Ok(convert::stats(store.catalog().totals().await?, store.scrub_health().await?))
+}
+
 pub(super) async fn set_tag(store: &Store, request: v1::SetTagRequest) -> Result<v1::Tag, Error> {
     let key = VersionKey { image: convert::image(&request.image)?, number: request.number };
     let tag = store.catalog().set_tag(key, convert::tag(&request.name)?, request.expected_counter).await?;

@@ -21,6 +21,7 @@ use crate::{
 mod damage;
 mod interposed;
 mod reclaim;
+mod scrub;
 
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));

@@ -18,4 +18,4 @@ mod tests;
 pub use decision::{Commit, Decision};
 pub use file::Journal;
 pub use frame::{MAX_PAYLOAD_BYTES, Position};
-pub use reader::{Entries, read};
+pub use reader::{Entries, read, repository_in};

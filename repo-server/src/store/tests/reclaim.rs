@@ -14,7 +14,7 @@ use crate::{
     store::reclaim::{CollectControl, CollectMode, CollectOptions, CollectReport},
 };
 
-fn interposed() -> (Store, Interposed) {
+pub(super) fn interposed() -> (Store, Interposed) {
     let packs = Interposed::default();
     (store_on(&packs), packs)
 }
@@ -26,7 +26,7 @@ fn store_on(packs: &Interposed) -> Store {
 }
 
 /// The same repository as after a restart: nothing is remembered.
-fn reopened(store: &Store) -> Store {
+pub(super) fn reopened(store: &Store) -> Store {
     let (packs, catalog) = (Arc::clone(&store.packs), Arc::clone(&store.catalog));
     Store::new(store.repository, packs, catalog, Blocking::for_this_machine())
 }
@@ -41,23 +41,23 @@ async fn try_collect(store: &Store) -> Result<CollectReport, Error> {
     store.collect(options(CollectMode::Collect), &CollectControl::new()).await
 }
 
-async fn collect(store: &Store) -> CollectReport {
+pub(super) async fn collect(store: &Store) -> CollectReport {
     try_collect(store).await.unwrap()
 }
 
-fn image_of(chunks: std::ops::Range<u32>) -> Vec<Option<u32>> {
+pub(super) fn image_of(chunks: std::ops::Range<u32>) -> Vec<Option<u32>> {
     chunks.map(Some).collect()
 }
 
-fn key_of(version: &VersionRecord) -> VersionKey {
+pub(super) fn key_of(version: &VersionRecord) -> VersionKey {
     VersionKey { image: version.image.clone(), number: version.number }
 }
 
-async fn remove(store: &Store, version: &VersionRecord) {
+pub(super) async fn remove(store: &Store, version: &VersionRecord) {
     store.catalog().remove_version(key_of(version), 5).await.unwrap();
 }
 
-async fn purge(store: &Store, version: &VersionRecord) {
+pub(super) async fn purge(store: &Store, version: &VersionRecord) {
     remove(store, version).await;
     store.catalog().purge_version(key_of(version), 5, 6).await.unwrap();
 }
@@ -67,7 +67,7 @@ async fn locate(store: &Store, n: u32) -> Option<Location> {
 }
 
 /// Reads every byte of a version with nothing in caches.
-async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Error> {
+pub(super) async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Error> {
     let store = reopened(store);
     let mut walk = store.walk_tree(version, None).await?;
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
@@ -94,7 +94,7 @@ async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Err
     Ok(bytes)
 }
 
-async fn assert_whole(store: &Store, version: &VersionRecord, image: &[Option<u32>]) {
+pub(super) async fn assert_whole(store: &Store, version: &VersionRecord, image: &[Option<u32>]) {
     let expected: Vec<u8> = image.iter().flat_map(|n| n.map_or([0; 4], u32::to_le_bytes)).collect();
     assert_eq!(try_read(store, version).await.unwrap(), expected);
 }
