@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use imprint_proto::v1::repository_server::RepositoryServer;
 use imprint_server::{
     Error,
+    catalog::InDoubt,
     service::{Limits, Service},
     store::{Directory, OpenMode, StoreOptions},
 };
@@ -48,11 +49,15 @@ enum Command {
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
-    /// Exits with 1, after finishing, when a pack is damaged or cannot be read.
+    /// Exits with 1, after finishing, when a pack is damaged or cannot be read, and without changing anything when decisions
+    /// may be missing from the end of the journal.
     Rebuild {
         /// The repository's directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// Go on without decisions that are, or may be, missing from the end of the journal. What is cut off is kept beside it.
+        #[arg(long)]
+        accept_lost_decisions: bool,
     },
 }
 
@@ -75,7 +80,10 @@ fn main() -> ExitCode {
             };
             runtime.block_on(serve(data, listen, options, grace, gc_every))
         }
-        Command::Rebuild { data } => runtime.block_on(rebuild(data)),
+        Command::Rebuild { data, accept_lost_decisions } => {
+            let in_doubt = if accept_lost_decisions { InDoubt::GoOn } else { InDoubt::Refuse };
+            runtime.block_on(rebuild(data, in_doubt))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -197,11 +205,10 @@ fn stop_signal() -> Result<JoinHandle<()>, AnyError> {
     }))
 }
 
-async fn rebuild(data: PathBuf) -> Result<(), AnyError> {
+async fn rebuild(data: PathBuf, in_doubt: InDoubt) -> Result<(), AnyError> {
     let started = std::time::Instant::now();
-    let outcome =
-        Directory::rebuild(&data, StoreOptions { program: "imprint-server rebuild".into(), ..Default::default() })
-            .await?;
+    let options = StoreOptions { program: "imprint-server rebuild".into(), ..Default::default() };
+    let outcome = Directory::rebuild_in_doubt(&data, options, in_doubt).await?;
     let seconds = started.elapsed().as_secs_f64();
     println!("{} packs, {} records, {seconds:.1} s", outcome.packs, outcome.records);
     for pack in &outcome.damaged {

@@ -25,7 +25,7 @@ mod rocks;
 mod uses;
 mod values;
 
-pub use embedded::EmbeddedCatalog;
+pub use embedded::{EmbeddedCatalog, InDoubt};
 pub use memory::MemoryCatalog;
 pub use reclamation::{
     Candidate, Condemnation, Damage, DamagedObject, FinishedMark, MAX_DAMAGE_OBJECTS, Mark, MarkEnd, MarkId, RecordSet,
