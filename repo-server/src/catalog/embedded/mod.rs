@@ -24,7 +24,8 @@ use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
     Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
-    PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey, VersionRecord,
+    PackContents, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey,
+    VersionRecord,
     active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
@@ -222,6 +223,10 @@ impl Catalog for EmbeddedCatalog {
         holder: Option<UploadId>,
     ) -> Result<(), Error> {
         self.run(move |inner| inner.add_pack(&pack, &objects, holder)).await
+    }
+
+    async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
+        self.run(move |inner| inner.add_packs(packs)).await
     }
 
     async fn packs(&self) -> Result<Vec<PackRecord>, Error> {
