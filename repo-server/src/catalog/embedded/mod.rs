@@ -226,7 +226,7 @@ impl Catalog for EmbeddedCatalog {
     }
 
     async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
-        self.run(move |inner| inner.add_packs(packs)).await
+        self.run(move |inner| inner.add_packs(&packs)).await
     }
 
     async fn packs(&self) -> Result<Vec<PackRecord>, Error> {

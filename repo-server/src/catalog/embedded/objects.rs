@@ -102,8 +102,8 @@ impl Inner {
     ///
     /// Only for packs that are new while no upload is open: nobody holds what could move, so that the last pack has the
     /// place. Others are added one by one.
-    pub(super) fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
-        if !self.try_add_new(&packs)? {
+    pub(super) fn add_packs(&self, packs: &[PackContents]) -> Result<(), Error> {
+        if !self.try_add_new(packs)? {
             packs.iter().try_for_each(|(pack, objects)| self.add_pack(pack, objects, None))?;
         }
         Ok(())
