@@ -142,6 +142,7 @@ impl Checker<'_> {
             Arc::new(Blocking::for_this_machine().run(open).await?)
         };
         let own = self.own_catalog(repository, scratch, &blocking, &journal).await?;
+        self.note_unfinished_entry(&journal, own.as_ref()).await?;
         let packs = LocalPacks::open_to_look(self.dir.join(PACKS), blocking.clone(), Files::default());
         let store = Store::new(repository, Arc::new(packs), derived.clone(), blocking);
         let verified = self.packs(&store, &derived, control).await?;
@@ -160,15 +161,31 @@ impl Checker<'_> {
         self.report.journal_entries = copied.entries;
         if let Some(why) = &copied.damage {
             self.damaged_file(path, Some(copied.end.offset), why.clone(), Remedy::Backup);
-        } else if copied.rest > 0 {
-            let (rest, offset) = (copied.rest, copied.end.offset);
-            self.note(format!(
-                "{} ends with {rest} bytes, from byte {offset} on, that are no whole entry, as a crash leaves them; opening the \
-                 repository drops them",
-                path.display()
-            ));
         }
         Ok(copied)
+    }
+
+    /// What stands behind the last valid entry was never acknowledged, if the catalog had applied that and no more.
+    async fn note_unfinished_entry(&self, journal: &CopiedJournal, own: Option<&EmbeddedCatalog>) -> Result<(), Error> {
+        if journal.rest == 0 || journal.damage.is_some() {
+            return Ok(());
+        }
+        let applied = match own {
+            Some(own) => Some(own.applied().await?),
+            None => None,
+        };
+        let what = match applied {
+            Some(applied) if applied == journal.end => {
+                "it was never acknowledged, and opening the repository cuts it off"
+            }
+            _ => "whether it was acknowledged is not known, because the catalog does not have the entry before it",
+        };
+        let (rest, offset) = (journal.rest, journal.end.offset);
+        self.note(format!(
+            "{} ends with {rest} bytes, from byte {offset} on, that are no whole entry: {what}",
+            self.dir.join(JOURNAL).display()
+        ));
+        Ok(())
     }
 
     /// The repository's own catalog, if it can be read.
