@@ -15,6 +15,8 @@ pub mod journal;
 
 mod active_marks;
 mod embedded;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 #[cfg(test)]
 mod laws;

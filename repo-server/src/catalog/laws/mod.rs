@@ -58,6 +58,7 @@ macro_rules! every_law {
             roots_are_what_is_live_in_grace_or_a_base,
             a_pack_on_which_nothing_rests_is_condemned,
             a_held_pack_is_not_condemned,
+            what_an_upload_sent_is_held_by_it,
             a_pack_that_a_commit_relied_on_is_not_condemned,
             a_pack_that_is_newer_than_the_mark_is_not_condemned,
             a_pack_with_a_marked_object_is_not_condemned,
