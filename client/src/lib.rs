@@ -23,8 +23,8 @@ mod tree_cache;
 mod verify;
 
 pub use collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport, collect};
-pub use diff::{DiffOutcome, diff};
-pub use disk::{DiskLayout, PartitionLayout, inspect};
+pub use diff::{DiffOutcome, PartitionChange, diff};
+pub use disk::{DiskLayout, Division, PartitionLayout, RemnantFinder, Swap, inspect};
 pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};

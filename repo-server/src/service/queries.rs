@@ -19,7 +19,7 @@ pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
         server: concat!("imprint-server ", env!("CARGO_PKG_VERSION")).into(),
         format_version: Superblock::FORMAT_VERSION.into(),
         default_profile: store.default_profile().into(),
-        profiles: vec![Profile::V1.number.into()],
+        profiles: Profile::ALL.map(|profile| profile.number.into()).to_vec(),
         codecs: vec![Codec::Raw.number().into(), Codec::Zstd.number().into()],
         features: Vec::new(),
         writes_stopped: store.gate().stopped().unwrap_or_default().into(),

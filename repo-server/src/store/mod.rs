@@ -73,7 +73,7 @@ impl Store {
         let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking.clone());
         Self {
             repository,
-            default_profile: Profile::V1.number,
+            default_profile: Profile::V2.number,
             packs,
             catalog,
             nodes,
