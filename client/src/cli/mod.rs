@@ -99,7 +99,9 @@ mod tests {
             "push - lab/pc",
             "restore lab/pc:stable /dev/sdc",
             "restore lab/pc:stable /dev/sdc --seed /dev/sdd --seed old.raw",
+            "restore lab/pc disk.raw --size 40G --grow --keep-free",
             "update /dev/sdc",
+            "update /dev/sdc --grow --keep-free",
             "update disk.raw lab/pc@9 --allow-older",
             "rollback /dev/sdc",
             "rollback disk.raw lab/pc@3",
@@ -136,6 +138,7 @@ mod tests {
             "push disk.raw lab/pc --label os",
             "restore /dev/sda disk.raw",
             "show lab/pc@beef",
+            "restore lab/pc disk.raw --size big",
             "stats --repo ftp://host",
             "forget lab/pc --keep-last 0",
         ] {
