@@ -2,10 +2,11 @@
 
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use imprint_proto::v1::repository_server::RepositoryServer;
 use imprint_server::{
     Error,
+    catalog::InDoubt,
     service::{Limits, Service},
     store::{Directory, OpenMode, StoreOptions},
 };
@@ -45,15 +46,47 @@ enum Command {
         /// none but those that `imprint gc` asks for.
         #[arg(long, value_name = "TIME", default_value = "off", value_parser = interval)]
         gc_every: Interval,
+        #[command(flatten)]
+        limits: LimitOptions,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
-    /// Exits with 1, after finishing, when a pack is damaged or cannot be read.
+    /// Exits with 1, after finishing, when a pack is damaged or cannot be read, and without changing anything when decisions
+    /// may be missing from the end of the journal.
     Rebuild {
         /// The repository's directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// Go on without decisions that are, or may be, missing from the end of the journal. What is cut off is kept beside it.
+        #[arg(long)]
+        accept_lost_decisions: bool,
     },
+}
+
+/// How much is done at once, and for how long who is silent keeps a place.
+#[derive(Args)]
+struct LimitOptions {
+    /// Pushes served at once; more wait for 30 seconds and are then told that the repository is busy. Each takes some 15 MiB,
+    /// from a hostile client some 80.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    max_pushes: u16,
+    /// Requests for chunks served at once, by restores and verifications. Each takes some 10 MiB.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    max_fetches: u16,
+    /// A push whose client sends nothing for so long is ended, such as 30m or 2h. A client that reads a large unchanged disk
+    /// has nothing to send; the push can be repeated.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = silence)]
+    idle_push: Duration,
+    /// An upload that was cut off, and not gone on with for so long, is given up by the next collection, such as 12h or 7d.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = silence)]
+    idle_upload: Duration,
+}
+
+impl From<LimitOptions> for Limits {
+    fn from(options: LimitOptions) -> Self {
+        let LimitOptions { max_pushes, max_fetches, idle_push, idle_upload } = options;
+        Self { pushes: max_pushes.into(), fetches: max_fetches.into(), idle_push, idle_upload, ..Self::default() }
+    }
 }
 
 fn main() -> ExitCode {
@@ -67,15 +100,18 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache, reserve, grace, gc_every } => {
+        Command::Serve { data, listen, catalog_cache, reserve, grace, gc_every, limits } => {
             let options = StoreOptions {
                 catalog_cache_bytes: (catalog_cache as usize) << 20,
                 program: "imprint-server".into(),
                 reserve_bytes: reserve << 20,
             };
-            runtime.block_on(serve(data, listen, options, grace, gc_every))
+            runtime.block_on(serve(data, listen, options, grace, gc_every, limits.into()))
         }
-        Command::Rebuild { data } => runtime.block_on(rebuild(data)),
+        Command::Rebuild { data, accept_lost_decisions } => {
+            let in_doubt = if accept_lost_decisions { InDoubt::GoOn } else { InDoubt::Refuse };
+            runtime.block_on(rebuild(data, in_doubt))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,6 +149,14 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
+/// A whole number of minutes, hours, days or weeks, not 0.
+fn silence(text: &str) -> Result<Duration, String> {
+    match grace(text)? {
+        Duration::ZERO => Err("nobody could keep up with that".into()),
+        silence => Ok(silence),
+    }
+}
+
 /// A whole number of minutes, hours, days or weeks.
 fn grace(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
@@ -133,6 +177,7 @@ async fn serve(
     options: StoreOptions,
     grace: Option<Duration>,
     gc_every: Interval,
+    limits: Limits,
 ) -> Result<(), AnyError> {
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
     if let Some(grace) = grace {
@@ -151,7 +196,7 @@ async fn serve(
         // The server as a whole is still serving: reads work.
         health.set_not_serving::<RepositoryServer<Service>>().await;
     });
-    let service = Service::new(store, Limits::default());
+    let service = Service::new(store, limits);
     let collections = gc_every.0.map(|interval| {
         let service = service.clone();
         tokio::spawn(async move { service.collect_every(interval).await })
@@ -197,11 +242,10 @@ fn stop_signal() -> Result<JoinHandle<()>, AnyError> {
     }))
 }
 
-async fn rebuild(data: PathBuf) -> Result<(), AnyError> {
+async fn rebuild(data: PathBuf, in_doubt: InDoubt) -> Result<(), AnyError> {
     let started = std::time::Instant::now();
-    let outcome =
-        Directory::rebuild(&data, StoreOptions { program: "imprint-server rebuild".into(), ..Default::default() })
-            .await?;
+    let options = StoreOptions { program: "imprint-server rebuild".into(), ..Default::default() };
+    let outcome = Directory::rebuild_in_doubt(&data, options, in_doubt).await?;
     let seconds = started.elapsed().as_secs_f64();
     println!("{} packs, {} records, {seconds:.1} s", outcome.packs, outcome.records);
     for pack in &outcome.damaged {
@@ -215,6 +259,32 @@ async fn rebuild(data: PathBuf) -> Result<(), AnyError> {
         (damaged, unreadable) => {
             Err(format!("the catalog was rebuilt, but {damaged} packs are damaged and {unreadable} cannot be read")
                 .into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_options_the_limits_are_the_library_s() {
+        let serve = |more: &[&str]| {
+            let arguments = ["imprint-server", "serve", "--data", "x"].iter().chain(more);
+            match Arguments::try_parse_from(arguments).map(|arguments| arguments.command) {
+                Ok(Command::Serve { limits, .. }) => Some(Limits::from(limits)),
+                _ => None,
+            }
+        };
+        assert_eq!(serve(&[]), Some(Limits::default()));
+        let set = ["--max-pushes", "3", "--max-fetches", "5", "--idle-push", "2h", "--idle-upload", "1w"];
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let expected =
+            Limits { pushes: 3, fetches: 5, idle_push: hours(2), idle_upload: hours(7 * 24), ..Limits::default() };
+        assert_eq!(serve(&set), Some(expected));
+        for bad in [["--max-pushes", "0"], ["--idle-push", "0m"], ["--idle-upload", "7"], ["--max-fetches", "9999999"]]
+        {
+            assert_eq!(serve(&bad), None, "{bad:?}");
         }
     }
 }

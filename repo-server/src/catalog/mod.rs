@@ -25,7 +25,7 @@ mod rocks;
 mod uses;
 mod values;
 
-pub use embedded::EmbeddedCatalog;
+pub use embedded::{EmbeddedCatalog, InDoubt};
 pub use memory::MemoryCatalog;
 pub use reclamation::{
     Candidate, Condemnation, Damage, DamagedObject, FinishedMark, MAX_DAMAGE_OBJECTS, Mark, MarkEnd, MarkId, RecordSet,
@@ -67,6 +67,9 @@ pub struct PackRecord {
     /// Records in it.
     pub records: u32,
 }
+
+/// A sealed pack, its records' ids and where they are.
+pub type PackContents = (PackRecord, Vec<(ObjectId, Location)>);
 
 /// A committed version: what the client wrote and what the server adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,6 +265,15 @@ pub trait Catalog: Send + Sync + 'static {
         objects: Vec<(ObjectId, Location)>,
         holder: Option<UploadId>,
     ) -> Result<(), Error>;
+
+    /// Adds packs, one after the other, that were sealed long ago and that no upload waits for: all of a repository when
+    /// its catalog is derived anew. An engine may take them in one write; where that fails, none, some or all were added.
+    async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
+        for (pack, objects) in packs {
+            self.add_pack(pack, objects, None).await?;
+        }
+        Ok(())
+    }
 
     /// All live packs, in order of their ids; condemned ones are not among them.
     async fn packs(&self) -> Result<Vec<PackRecord>, Error>;

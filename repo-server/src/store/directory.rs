@@ -7,7 +7,7 @@ use imprint_content::DecodeError;
 use crate::{
     Error, RepositoryId,
     blocking::Blocking,
-    catalog::EmbeddedCatalog,
+    catalog::{EmbeddedCatalog, InDoubt},
     files::{Files, parent},
     storage::LocalPacks,
 };
@@ -81,7 +81,22 @@ impl Directory {
     }
 
     /// Creates the catalog anew from packs and journal; the old one is kept beside it.
+    ///
+    /// # Errors
+    /// As [`rebuild_in_doubt`](Self::rebuild_in_doubt) has with [`InDoubt::Refuse`].
     pub async fn rebuild(path: &Path, options: StoreOptions) -> Result<recover::RecoverOutcome, Error> {
+        Self::rebuild_in_doubt(path, options, InDoubt::Refuse).await
+    }
+
+    /// The same, with a wish for when decisions may be missing from the journal.
+    ///
+    /// # Errors
+    /// Those of opening, but that the former catalog may be damaged; [`Error::JournalInDoubt`], after which nothing was changed.
+    pub async fn rebuild_in_doubt(
+        path: &Path,
+        options: StoreOptions,
+        in_doubt: InDoubt,
+    ) -> Result<recover::RecoverOutcome, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
             let (path, engines) = (path.to_owned(), blocking.clone());
@@ -96,13 +111,17 @@ impl Directory {
                     engines.clone(),
                     &files,
                     options.catalog_cache_bytes,
+                    in_doubt,
                 )?;
                 let packs = LocalPacks::open(path.join(PACKS), engines, files.clone())?;
                 Ok::<_, Error>(Engines { superblock, packs, catalog, files, lock })
             };
             blocking.run(rebuild).await?
         };
-        recover::rebuild(&opened.into_store(blocking).0).await
+        let catalog = opened.catalog.clone();
+        let outcome = recover::rebuild(&opened.into_store(blocking).0).await?;
+        catalog.flush().await?;
+        Ok(outcome)
     }
 }
 

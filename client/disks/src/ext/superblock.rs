@@ -13,10 +13,10 @@ const OFFSET: u64 = 1024;
 const LENGTH: usize = 1024;
 const MAGIC: u16 = 0xef53;
 
-/// Most blocks of a filesystem: three sets of them are kept, 128 MiB each when nothing is free.
-const MAX_BLOCKS: u64 = 1 << 30;
-/// Most groups; 4 TiB have 32 Ki of them with blocks of 4 KiB.
-const MAX_GROUPS: u64 = 1 << 18;
+/// Most blocks of a filesystem: 64 TiB of the usual ones. Empty sets of so many take 12 MiB each.
+const MAX_BLOCKS: u64 = 1 << 34;
+/// Most groups, which take some 70 bytes each; 64 TiB have as many.
+const MAX_GROUPS: u64 = 1 << 19;
 
 pub(super) mod feature {
     //! Bits of the three sets of features.
@@ -197,7 +197,7 @@ impl Superblock {
         require(self.clusters_per_group().is_multiple_of(8), "blocks per group", "are no whole bytes")?;
         let inodes = u64::from(self.inodes_per_group);
         require(inodes > 0 && inodes <= block_bits && inodes.is_multiple_of(8), "inodes per group", "are impossible")?;
-        require(inodes * u64::from(self.groups) == u64::from(raw.u32(0)), "inodes", "are not those of all groups")?;
+        require(self.inodes() == u64::from(raw.u32(0)), "inodes", "are not those of all groups")?;
         let inode_size = self.inode_bytes;
         require(
             inode_size.is_power_of_two() && (128..=self.block_bytes as usize).contains(&inode_size),
@@ -254,6 +254,11 @@ impl Superblock {
     /// Block behind a group.
     pub(super) fn group_end(&self, group: u32) -> u64 {
         (self.group_start(group) + self.blocks_per_group).min(self.blocks)
+    }
+
+    /// Inodes of all groups, which are counted from 1.
+    pub(super) fn inodes(&self) -> u64 {
+        u64::from(self.inodes_per_group) * u64::from(self.groups)
     }
 
     /// Blocks of all inodes of a group.

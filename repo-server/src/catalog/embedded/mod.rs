@@ -24,11 +24,12 @@ use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
     Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
-    PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey, VersionRecord,
+    PackContents, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey,
+    VersionRecord,
     active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
-    rocks::{Batch, RocksIndex},
+    rocks::{Batch, IndexUse, RocksIndex},
     uses::Uses,
 };
 use crate::{
@@ -45,6 +46,7 @@ mod directory;
 mod objects;
 mod queries;
 mod reading;
+mod rebuild;
 mod reclamation;
 mod replay;
 mod retention;
@@ -54,6 +56,7 @@ mod uploads;
 mod tests;
 
 use reading::Reading;
+pub use rebuild::InDoubt;
 
 /// The catalog of a repository in a directory.
 #[derive(Clone)]
@@ -95,7 +98,7 @@ impl EmbeddedCatalog {
         cache_bytes: usize,
     ) -> Result<Self, Error> {
         let journal = Journal::create(&directory::journal(dir), repository, files.clone())?;
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files, IndexUse::Serving)?;
         Self::caught_up(index, journal, blocking, files)
     }
 
@@ -113,28 +116,10 @@ impl EmbeddedCatalog {
         files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files, IndexUse::Serving)?;
         let applied = Reading::new(index.view()).applied()?;
         let journal = Journal::open(&directory::journal(dir), repository, files.clone(), applied)?;
         Self::caught_up(index, journal, blocking, files)
-    }
-
-    /// Derives the catalog anew from the journal. Blocks. The caller then adds every pack again.
-    ///
-    /// The former index is moved aside, never removed. Nothing is moved when the journal cannot be read.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), but the former index is not looked at.
-    pub fn rebuild(
-        dir: &Path,
-        repository: RepositoryId,
-        blocking: Blocking,
-        files: &Files,
-        cache_bytes: usize,
-    ) -> Result<Self, Error> {
-        super::journal::read(files, &directory::journal(dir), repository)?.try_for_each(|entry| entry.map(drop))?;
-        directory::move_index_aside(dir)?;
-        Self::open(dir, repository, blocking, files, cache_bytes)
     }
 
     fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, files: &Files) -> Result<Self, Error> {
@@ -238,6 +223,10 @@ impl Catalog for EmbeddedCatalog {
         holder: Option<UploadId>,
     ) -> Result<(), Error> {
         self.run(move |inner| inner.add_pack(&pack, &objects, holder)).await
+    }
+
+    async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
+        self.run(move |inner| inner.add_packs(&packs)).await
     }
 
     async fn packs(&self) -> Result<Vec<PackRecord>, Error> {

@@ -41,6 +41,17 @@ pub struct Entries {
     ended: bool,
 }
 
+/// What reading a journal to its end came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Behind the last valid entry.
+    pub end: Position,
+    /// Bytes behind it: an entry that a crash cut short, or one that was damaged.
+    pub rest: u64,
+    /// Whether an entry ends where it was asked for.
+    pub has_applied: bool,
+}
+
 impl Entries {
     fn new(file: Sequential, path: &Path, repository: RepositoryId) -> Result<Self, Error> {
         let length = file.length();
@@ -59,6 +70,18 @@ impl Entries {
             payload: Vec::new(),
             ended: false,
         })
+    }
+
+    /// Reads all that is left, and whether an entry ends at `applied`, which any journal is taken to have at its start.
+    ///
+    /// # Errors
+    /// Damage, as the iterator finds it.
+    pub fn survey(&mut self, applied: Position) -> Result<Survey, Error> {
+        let mut has_applied = applied == Position::START;
+        for entry in &mut *self {
+            has_applied |= entry?.0 == applied;
+        }
+        Ok(Survey { end: self.position, rest: self.length.saturating_sub(self.position.offset), has_applied })
     }
 
     /// Goes to a position that was read or written before.

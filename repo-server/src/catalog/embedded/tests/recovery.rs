@@ -10,7 +10,7 @@ use crate::{
     pack::Purpose,
 };
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -19,7 +19,7 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Puts an older index in the place of the present one.
-fn replace_index(dir: &Path, older: &Path) {
+pub(super) fn replace_index(dir: &Path, older: &Path) {
     fs::remove_dir_all(directory::index(dir)).unwrap();
     copy_dir(older, &directory::index(dir));
 }
@@ -93,6 +93,34 @@ async fn a_rebuild_gives_the_same_answers() {
     expect_high_water_marks(&catalog).await;
 }
 
+/// Of two records of one object the one that nobody found damaged is used, in whatever order packs come.
+#[tokio::test]
+async fn a_rebuild_prefers_the_healthy_copy() {
+    for (damaged, order) in [(1, [1, 2]), (1, [2, 1]), (2, [1, 2]), (2, [2, 1])] {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = create(dir.path());
+        for seed in [1, 2] {
+            add_chunks(&catalog, seed, &[7, seed.into()], None).await;
+        }
+        let damage = Damage {
+            pack: pack_id(damaged),
+            kind: Purpose::Chunks,
+            objects: vec![object(7)],
+            why: "a test".into(),
+            found_unix_ms: NOW,
+        };
+        assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
+        drop(catalog);
+        let catalog = rebuild(dir.path());
+        for seed in order {
+            add_chunks(&catalog, seed, &[7, seed.into()], None).await;
+        }
+        let expected = [Some(3 - damaged), Some(1), Some(2)];
+        assert_eq!(packs_of(&catalog, &[7, 1, 2]).await, expected, "{damaged} is damaged, in the order {order:?}");
+        assert!(catalog.unhealed_damage(9).await.unwrap().is_empty());
+    }
+}
+
 /// The journal says which packs are condemned, not what was in them: places that the index still has must not count.
 #[tokio::test]
 async fn a_condemnation_that_the_index_lost_is_replayed() {
@@ -155,8 +183,9 @@ async fn a_rebuild_from_a_damaged_journal_moves_nothing() {
     let mut bytes = fs::read(&journal).unwrap();
     bytes[60] ^= 1;
     fs::write(&journal, bytes).unwrap();
-    let rebuilt = EmbeddedCatalog::rebuild(dir.path(), REPOSITORY, blocking(), &Files::default(), CACHE_BYTES);
-    assert!(matches!(rebuilt, Err(Error::FileCorrupt { .. })));
+    for in_doubt in [InDoubt::Refuse, InDoubt::GoOn] {
+        assert!(matches!(try_rebuild(dir.path(), in_doubt), Err(Error::FileCorrupt { .. })), "{in_doubt:?}");
+    }
     assert!(!dir.path().join("catalog.old-1").exists());
 }
 
@@ -219,7 +248,9 @@ async fn an_older_copy_of_the_journal_is_refused() {
     assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
     assert!(error.to_string().contains("the catalog has entry 2"), "{error}");
     assert_eq!(fs::read(&journal).unwrap(), older);
-    assert_eq!(decided(&rebuild(dir.path())).await.versions.len(), 1, "a rebuild takes what is there");
+    assert!(matches!(try_rebuild(dir.path(), InDoubt::Refuse), Err(Error::JournalInDoubt { .. })));
+    let rebuilt = try_rebuild(dir.path(), InDoubt::GoOn).unwrap();
+    assert_eq!(decided(&rebuilt).await.versions.len(), 1, "it takes what is there");
 }
 
 #[tokio::test]
