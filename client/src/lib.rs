@@ -29,7 +29,10 @@ pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};
 pub use repository::{Access, DEFAULT_RETRY_FOR, Image, Location, Repository, Stats, Tag, Version};
-pub use restore::{FreeSpace, RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
+pub use restore::{
+    FilesystemGrowth, FreeSpace, Growing, GrownPartition, RestoreOptions, RestoreOutcome, TableFit, UpdateOptions,
+    restore, rollback, update,
+};
 pub use retention::{ForgetMode, KeepRules, RemovedVersion, VersionFate};
 pub use scrub::{
     DamagedPack, DamagedVersion, PackState, ScrubOptions, ScrubPhase, ScrubProgress, ScrubReport, ScrubStep, scrub,
