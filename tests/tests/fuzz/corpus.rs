@@ -182,6 +182,10 @@ fn held() -> Held {
         length: 1 << 30,
         witness: Some(Witness::File { device: 1, inode: 2, size: 1 << 30, mtime_ns: 4, ctime_ns: i64::MAX }),
         complete: true,
+        target_length: None,
+        overrides: Vec::new(),
+        grown: false,
+        filesystem_grown: false,
         free_space_kept: false,
         previous: None,
     }
