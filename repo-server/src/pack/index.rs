@@ -100,10 +100,6 @@ fn from_scan(
     if length > bytes.len() as u64 {
         damage.push(bytes.len() as u64..length);
     }
-    if damage.is_empty() {
-        // Cut between two records: nobody knows how many there were.
-        damage.push(length..length);
-    }
     let purpose = match (header, records.first()) {
         (Ok(header), _) => header.purpose,
         (Err(_), Some(record)) => record.header.purpose,
@@ -118,6 +114,10 @@ fn from_scan(
             Some(location) => _ = objects.entry(record.header.id).or_insert(location),
             None => damage.push(record.range()),
         }
+    }
+    if damage.is_empty() {
+        // Cut between two records: nobody knows how many there were.
+        damage.push(length..length);
     }
     Ok(index(pack, purpose, length, numbered(objects), damage))
 }

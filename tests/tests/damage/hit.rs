@@ -8,7 +8,7 @@ use std::{
 
 use imprint_client::Error;
 use imprint_proto::Kind;
-use imprint_server::store::{Directory, StoreOptions};
+use imprint_server::store::{Directory, OpenMode, StoreOptions};
 use imprint_tests::{
     client::Client,
     damage::Damage,
@@ -111,25 +111,24 @@ impl<'a> Hit<'a> {
         assert!(reported.iter().all(|pack| *pack == self.name()), "{}: {reported:?}", self.what);
     }
 
-    /// It is not opened, the error names the file, and no file was changed by trying. Twice, since the first try may have
-    /// changed what the second one sees.
+    /// It is neither opened nor rebuilt, the errors name the file, and no file was changed by trying. Opened twice, since the
+    /// first try may have changed what the second one sees.
     pub(crate) async fn assert_refused_and_untouched(&self) {
         let damaged = fs::read(self.repository().join(&self.file)).ok();
-        for _ in 0..2 {
-            let Err(error) =
-                Directory::open(&self.repository(), imprint_server::store::OpenMode::Existing, StoreOptions::default())
-                    .await
-            else {
-                panic!("{}: it is opened", self.what)
-            };
-            let name = match damaged {
-                // Without a superblock it is no repository.
-                None if self.name() == "superblock" => "repository".into(),
-                _ => self.name(),
-            };
+        let name = match damaged {
+            // Without a superblock it is no repository.
+            None if self.name() == "superblock" => "repository".into(),
+            _ => self.name(),
+        };
+        let expect = |refused: Option<imprint_server::Error>| {
+            let error = refused.unwrap_or_else(|| panic!("{}: it is not refused", self.what));
             assert!(with_causes(&error).contains(&name), "{}: {error}", self.what);
             assert_eq!(fs::read(self.repository().join(&self.file)).ok(), damaged, "{}: it was changed", self.what);
+        };
+        for _ in 0..2 {
+            expect(Directory::open(&self.repository(), OpenMode::Existing, StoreOptions::default()).await.err());
         }
+        expect(self.rebuild().await.err());
     }
 
     /// Whether it is opened and answers all; answers that differ without an error are wrong.

@@ -79,8 +79,8 @@ async fn damaged_packs_are_found_and_other_versions_do_not_suffer() {
     assert!(suffering > 0 && harmless > 0);
 }
 
-/// Decisions are in one place only: a repository whose journal or superblock is damaged is not opened, and what is left of
-/// them is not touched.
+/// Decisions are in one place only: a repository whose journal or superblock is damaged is neither opened nor rebuilt (unless
+/// somebody says that it shall be), and what is left of them is not touched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_journal_or_superblock_is_refused_and_left_as_it_is() {
     let mut random = Random::new(8);
