@@ -1,14 +1,17 @@
 //! `imprint-server`: serves a repository directory over gRPC, and mends its catalog offline.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+mod check_command;
 
+use std::{io::IsTerminal as _, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, time::Duration};
+
+use check_command::Audience;
 use clap::{Args, Parser, Subcommand};
 use imprint_proto::v1::repository_server::RepositoryServer;
 use imprint_server::{
     Error,
     catalog::InDoubt,
     service::{Limits, Service},
-    store::{Directory, OpenMode, StoreOptions},
+    store::{Directory, OpenMode, StoreOptions, check::CheckOptions},
 };
 use tokio::{net::TcpListener, signal::unix::SignalKind, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -46,8 +49,34 @@ enum Command {
         /// none but those that `imprint gc` asks for.
         #[arg(long, value_name = "TIME", default_value = "off", value_parser = interval)]
         gc_every: Interval,
+        /// Every byte is read again after this time, to find damage before it matters, such as 30d; "off" for never but when
+        /// `imprint scrub` asks for it.
+        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = interval)]
+        scrub_every: Interval,
+        /// A scheduled scrub reads at most so many MiB a second.
+        #[arg(long, value_name = "MIB", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        scrub_rate: u64,
         #[command(flatten)]
         limits: LimitOptions,
+    },
+    /// Look at a repository as a whole, and change nothing: superblock, journal, catalog, every byte of every pack, and the tree
+    /// of every version. The server must not run.
+    ///
+    /// Lists what is damaged, with the versions that suffer and what to do. Exits with 1 when anything is.
+    Check {
+        /// The repository's directory.
+        #[arg(value_name = "DIR", required_unless_present = "data")]
+        dir: Option<PathBuf>,
+        /// The same, as other commands have it.
+        #[arg(long, value_name = "DIR", conflicts_with = "dir")]
+        data: Option<PathBuf>,
+        /// Write JSON lines to standard output.
+        #[arg(long)]
+        json: bool,
+        /// Where to derive the catalog, outside of the repository: some 80 bytes for each object [default: the system's
+        /// directory for temporary files].
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
     },
     /// Recreate the catalog from packs and journal. The server must not run; the old catalog is kept beside the new.
     ///
@@ -91,8 +120,10 @@ impl From<LimitOptions> for Limits {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A check says itself what it found.
+    let usual = if matches!(arguments.command, Command::Check { .. }) { "error" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("IMPRINT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -100,13 +131,24 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = match arguments.command {
-        Command::Serve { data, listen, catalog_cache, reserve, grace, gc_every, limits } => {
+        Command::Serve { data, listen, catalog_cache, reserve, grace, gc_every, scrub_every, scrub_rate, limits } => {
             let options = StoreOptions {
                 catalog_cache_bytes: (catalog_cache as usize) << 20,
                 program: "imprint-server".into(),
                 reserve_bytes: reserve << 20,
             };
-            runtime.block_on(serve(data, listen, options, grace, gc_every, limits.into()))
+            let schedule = Schedule { gc_every, scrub_every, scrub_rate: NonZero::new(scrub_rate << 20) };
+            runtime.block_on(serve(data, listen, options, grace, schedule, limits.into()))
+        }
+        Command::Check { dir, data, json, scratch } => {
+            let dir = dir.or(data).unwrap_or_default();
+            let audience = if json { Audience::Programs } else { Audience::People };
+            let mut options = CheckOptions::default();
+            options.scratch = scratch.unwrap_or(options.scratch);
+            match runtime.block_on(check_command::run(&dir, options, audience)) {
+                Ok(code) => return code,
+                Err(error) => Err(error.into()),
+            }
         }
         Command::Rebuild { data, accept_lost_decisions } => {
             let in_doubt = if accept_lost_decisions { InDoubt::GoOn } else { InDoubt::Refuse };
@@ -137,6 +179,29 @@ type AnyError = Box<dyn std::error::Error>;
 /// Time between two runs of something; none when it does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Interval(Option<Duration>);
+
+/// What the server does by itself.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    gc_every: Interval,
+    scrub_every: Interval,
+    /// In bytes a second.
+    scrub_rate: Option<NonZero<u64>>,
+}
+
+impl Schedule {
+    fn start(self, service: &Service) -> Vec<JoinHandle<()>> {
+        let collections = self.gc_every.0.map(|interval| {
+            let service = service.clone();
+            tokio::spawn(async move { service.collect_every(interval).await })
+        });
+        let scrubs = self.scrub_every.0.map(|interval| {
+            let service = service.clone();
+            tokio::spawn(async move { service.scrub_every(interval, self.scrub_rate).await })
+        });
+        collections.into_iter().chain(scrubs).collect()
+    }
+}
 
 /// `off`, or a whole number of minutes, hours, days or weeks, not 0.
 fn interval(text: &str) -> Result<Interval, String> {
@@ -176,7 +241,7 @@ async fn serve(
     listen: SocketAddr,
     options: StoreOptions,
     grace: Option<Duration>,
-    gc_every: Interval,
+    schedule: Schedule,
     limits: Limits,
 ) -> Result<(), AnyError> {
     let Directory { store, lock } = Directory::open(&data, OpenMode::OrCreate, options).await?;
@@ -197,10 +262,7 @@ async fn serve(
         health.set_not_serving::<RepositoryServer<Service>>().await;
     });
     let service = Service::new(store, limits);
-    let collections = gc_every.0.map(|interval| {
-        let service = service.clone();
-        tokio::spawn(async move { service.collect_every(interval).await })
-    });
+    let scheduled = schedule.start(&service);
     let stop = stop_signal()?;
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
@@ -217,8 +279,8 @@ async fn serve(
         })
         .await?;
     service.ended().await;
-    if let Some(collections) = collections {
-        let _ = collections.await;
+    for task in scheduled {
+        let _ = task.await;
     }
     info!("stopped");
     Ok(())

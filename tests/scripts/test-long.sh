@@ -31,4 +31,6 @@ step() {
 
 step crashes env IMPRINT_CRASH_ROUNDS="${IMPRINT_CRASH_ROUNDS:-20}" \
     cargo test --release --package imprint-server --lib crash_tests -- --nocapture
+step fuzz-disks env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-120}" \
+    cargo test --release --package imprint-disks --test fuzz -- --nocapture
 echo "all done; totals in $state"

@@ -383,3 +383,34 @@ fn blocks_of_64_kib() {
     let walked = walk(&image);
     assert!(walked.len() > 100);
 }
+
+/// Disks of the caller's: `IMPRINT_DISKS=/path/one.raw:/path/other.raw`. They are only read.
+#[test]
+fn disks_of_the_caller() {
+    let Ok(disks) = std::env::var("IMPRINT_DISKS") else {
+        println!("skipped: IMPRINT_DISKS names none");
+        return;
+    };
+    for path in disks.split(':') {
+        let disk = File::open(path).unwrap();
+        for partition in &read(&disk).partitions {
+            let kind = partition.content.identity.as_ref().map_or("", |identity| identity.kind);
+            let Ok(map) = &partition.content.map else { continue };
+            if !kind.starts_with("ext") {
+                continue;
+            }
+            let found: Vec<_> = map.unused(0..u64::MAX).collect();
+            let expected = dumpe2fs_free(Path::new(&format!("{path}?offset={}", partition.start)));
+            println!(
+                "{path} {}: {} files, {} bytes in {} ranges are free, dumpe2fs says {} in {}",
+                partition.number,
+                map.files(),
+                total(&found),
+                found.len(),
+                total(&expected),
+                expected.len()
+            );
+            assert_eq!(found, expected);
+        }
+    }
+}

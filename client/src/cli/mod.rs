@@ -124,6 +124,8 @@ mod tests {
             "stats --repo http://host:7070",
             "gc --dry-run --json",
             "gc --rewrite-below 70",
+            "scrub",
+            "scrub --rate 50 --older-than 30d --json",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -141,6 +143,8 @@ mod tests {
             "restore lab/pc disk.raw --size big",
             "stats --repo ftp://host",
             "forget lab/pc --keep-last 0",
+            "scrub --rate 0",
+            "scrub --older-than month",
         ] {
             assert_eq!(parse(line).err(), Some(ErrorKind::ValueValidation), "{line}");
         }

@@ -53,14 +53,14 @@ pub async fn restore(
     options: RestoreOptions,
     progress: Arc<Progress>,
 ) -> Result<RestoreOutcome, Error> {
-    let profile = Profile::from_number(version.content.profile)?;
+    let cut = (Profile::from_number(version.content.profile)?, version.content.capture_mode);
     let held = noted(repository, path, &options.memory, &progress).await?;
     let have = held.as_ref().map(|held| (&held.version, &held.found.extents));
     let wanted = repository.tree(version, have, &progress).await?;
     let mut seeds = Vec::new();
     for seed in &options.seeds {
         progress.enter(Phase::ReadingTarget);
-        seeds.push(Seed::open(repository, seed, profile, &options.memory, &progress).await?);
+        seeds.push(Seed::open(repository, seed, cut, &options.memory, &progress).await?);
     }
     let remembered = options.memory.load(path)?.filter(|held| held.repository == repository.id());
     let former = remembered.map(|held| held.overrides).unwrap_or_default();
@@ -81,7 +81,7 @@ pub async fn restore(
     options.memory.store(&note.with_former(&former))?;
     let found = match found {
         None if target.kind() != TargetKind::NewFile => {
-            let extents = survey(repository, &target.as_source()?, profile, &progress).await?;
+            let extents = survey(repository, &target.as_source()?, cut, &progress).await?;
             Some(Found { extents, free_space: FreeSpace::Keep, overrides: Vec::new() })
         }
         found => found,

@@ -11,8 +11,8 @@ use std::{
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, Options, PrefixRange, ReadOptions, Snapshot, WriteBatch,
-    WriteOptions,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, InfoLogger, LogLevel, Options, PrefixRange, ReadOptions, Snapshot,
+    WriteBatch, WriteOptions,
 };
 
 use crate::{Error, files::Files};
@@ -96,16 +96,23 @@ impl RocksIndex {
         })
     }
 
-    /// Opens an index that is not to be changed: nothing is written but RocksDB's own messages, beside older ones.
+    /// Opens an index that is not to be changed: nothing at all is written, not even to RocksDB's own log. What stands in its
+    /// write-ahead log is read into memory.
     pub(super) fn open_to_look(path: &Path, files: &Files) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::FileCorrupt { path: path.to_owned(), why: "it is missing".into() });
+        }
         let mut options = Options::default();
         options.set_paranoid_checks(true);
         options.set_max_open_files(MAX_OPEN_FILES);
-        options.set_log_level(LogLevel::Warn);
+        // Without one of ours, RocksDB would begin a log file beside its data.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, message| {
+            tracing::debug!(message, "RocksDB");
+        }));
         let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
-        let opened = DB::open_cf_descriptors_read_only(&options, path, [everything], false);
+        let db = DB::open_cf_descriptors_read_only(&options, path, [everything], false);
         Ok(Self {
-            db: opened.map_err(|error| failure(path, &error))?,
+            db: db.map_err(|error| failure(path, &error))?,
             path: path.to_owned(),
             write_options: WriteOptions::default(),
             files: files.clone(),
@@ -320,6 +327,29 @@ mod tests {
         index.write(batch).unwrap();
         assert_eq!(view.get(b"a", raw).unwrap().unwrap(), b"0");
         assert_eq!(index.view().get(b"a", raw).unwrap(), None);
+    }
+
+    #[test]
+    fn looking_at_an_index_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sample(dir.path()));
+        let files = || {
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = names.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        let index = RocksIndex::open_to_look(dir.path(), &Files::default()).unwrap();
+        assert_eq!(index.view().get(b"ka", raw).unwrap().unwrap(), b"1");
+        let mut batch = Batch::default();
+        batch.put(b"ka", b"2");
+        assert!(index.write(batch).is_err());
+        drop(index);
+        assert!(files() == before, "something was written");
+        let missing = dir.path().join("missing");
+        assert!(matches!(RocksIndex::open_to_look(&missing, &Files::default()), Err(Error::FileCorrupt { .. })));
+        assert!(!missing.exists());
     }
 
     #[test]

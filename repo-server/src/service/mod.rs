@@ -8,6 +8,7 @@ mod fetch;
 mod push;
 mod queries;
 mod retention;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -149,6 +150,7 @@ impl v1::repository_server::Repository for Service {
     type ListVersionsStream = Answers<v1::Version>;
     type ListImagesStream = Answers<v1::Image>;
     type CollectStream = Answers<v1::CollectResponse>;
+    type ScrubStream = Answers<v1::ScrubResponse>;
     type ForgetVersionsStream = Answers<v1::VersionFate>;
     type ListRemovedStream = Answers<v1::RemovedVersion>;
 
@@ -247,10 +249,14 @@ impl v1::repository_server::Repository for Service {
     }
 
     async fn get_stats(&self, _request: Request<v1::GetStatsRequest>) -> Result<Response<v1::Stats>, Status> {
-        Ok(Response::new(convert::stats(self.store.catalog().totals().await?)))
+        Ok(Response::new(queries::stats(&self.store).await?))
     }
 
     async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<Self::CollectStream>, Status> {
         Ok(Response::new(collect::start(self.clone(), &request.into_inner())?))
+    }
+
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        Ok(Response::new(scrub::start(self.clone(), &request.into_inner())))
     }
 }

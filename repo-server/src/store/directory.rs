@@ -14,8 +14,8 @@ use crate::{
 
 use super::{Lock, Store, Superblock, recover};
 
-const SUPERBLOCK: &str = "superblock";
-const PACKS: &str = "packs";
+pub(super) const SUPERBLOCK: &str = "superblock";
+pub(super) const PACKS: &str = "packs";
 const CATALOG: &str = "catalog";
 /// Takes room that is given up when the disk is full.
 const RESERVE: &str = "reserve";
@@ -222,7 +222,7 @@ fn remove_interrupted_creation(files: &Files, path: &Path) -> Result<(), Error> 
     }
 }
 
-fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, Error> {
+pub(super) fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, Error> {
     let file = path.join(SUPERBLOCK);
     let bytes = match files.read(&file) {
         Ok(bytes) => bytes,

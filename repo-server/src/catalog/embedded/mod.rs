@@ -24,8 +24,8 @@ use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
     Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
-    PackContents, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey,
-    VersionRecord,
+    PackContents, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord, UploadState, UploadUse,
+    VersionKey, VersionRecord,
     active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
@@ -43,6 +43,7 @@ use crate::{
 mod damage;
 mod decisions;
 mod directory;
+mod look;
 mod objects;
 mod queries;
 mod reading;
@@ -50,6 +51,7 @@ mod rebuild;
 mod reclamation;
 mod replay;
 mod retention;
+mod scrub;
 mod uploads;
 
 #[cfg(test)]
@@ -349,6 +351,31 @@ impl Catalog for EmbeddedCatalog {
 
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {
         self.run(move |inner| inner.unhealed_damage(limit)).await
+    }
+
+    async fn places(
+        &self,
+        kind: Purpose,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Location)>, Error> {
+        self.run(move |inner| inner.places(kind, after, limit)).await
+    }
+
+    async fn note_verified(&self, packs: Vec<PackId>, verified_unix_ms: i64) -> Result<(), Error> {
+        self.run(move |inner| inner.note_verified(&packs, verified_unix_ms)).await
+    }
+
+    async fn verifications(&self) -> Result<Vec<(PackId, i64)>, Error> {
+        self.run(|inner| inner.read().verifications()).await
+    }
+
+    async fn scrub_state(&self) -> Result<ScrubState, Error> {
+        self.run(|inner| inner.read().scrub_state()).await
+    }
+
+    async fn note_scrub_state(&self, state: ScrubState) -> Result<(), Error> {
+        self.run(move |inner| inner.note_scrub_state(state)).await
     }
 
     async fn totals(&self) -> Result<Totals, Error> {

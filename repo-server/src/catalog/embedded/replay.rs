@@ -129,6 +129,7 @@ fn purge_version(reading: &Reading<'_>, version: &VersionKey, batch: &mut Batch)
 /// The pack is no longer live, so that places in it do not count, whether or not they are removed too.
 fn condemn_pack(reading: &Reading<'_>, pack: PackId, batch: &mut Batch) -> Result<(), Error> {
     batch.delete(&keys::pack(pack));
+    batch.delete(&keys::verified(pack));
     batch.put(&keys::condemned(pack), &[]);
     for (kind, id) in reading.quarantined_in(pack)? {
         batch.delete(&keys::quarantined(pack, kind, &id));

@@ -20,4 +20,4 @@ pub use decision::{Commit, Decision};
 pub use file::Journal;
 pub(super) use file::not_applied;
 pub use frame::{MAX_PAYLOAD_BYTES, Position};
-pub use reader::{Entries, Survey, read};
+pub use reader::{Entries, Survey, read, repository_in};

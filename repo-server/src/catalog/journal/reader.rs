@@ -26,6 +26,16 @@ pub fn read(files: &Files, path: &Path, repository: RepositoryId) -> Result<Entr
     Entries::new(opened.map_err(|error| Error::io("open", path, error))?, path, repository)
 }
 
+/// The repository that a journal says it belongs to: the way out where the superblock is lost.
+///
+/// # Errors
+/// When its header is damaged, or of a newer Imprint.
+pub fn repository_in(files: &Files, path: &Path) -> Result<RepositoryId, Error> {
+    let opened = files.open(path, Access::Read).and_then(|file| Sequential::new(file, 0));
+    let mut input = opened.map_err(|error| Error::io("open", path, error))?;
+    read_file_header(&mut input, path).map(|header| header.repository)
+}
+
 /// The decisions of a journal in their order, each with the position behind it.
 ///
 /// Ends where the valid entries end. An unfinished entry there is passed over; damage is an error, and the last

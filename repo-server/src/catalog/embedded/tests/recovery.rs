@@ -70,6 +70,25 @@ async fn holds_end_with_their_upload() {
     }
 }
 
+/// An upload that was used is not closed as idle, whatever it was used for.
+#[tokio::test]
+async fn asking_and_sending_count_as_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    let long_ago = crate::clock::now_unix_ms() - 24 * 3600 * 1000;
+    for seed in [1, 2, 3] {
+        catalog.open_upload(upload(seed, "a", None)).await.unwrap();
+        let open = catalog.inner.read().open_upload(upload_id(seed)).unwrap().unwrap();
+        let mut batch = Batch::default();
+        let open = crate::catalog::values::OpenUpload { used_unix_ms: long_ago, ..open };
+        batch.put(&keys::open_upload(upload_id(seed)), &crate::catalog::values::encode_upload(&open));
+        catalog.inner.index.write(batch).unwrap();
+    }
+    catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await.unwrap();
+    add_chunks(&catalog, 1, &[1], Some(2)).await;
+    assert_eq!(catalog.expire_uploads(long_ago + 3600 * 1000).await.unwrap(), [upload_id(3)]);
+}
+
 #[tokio::test]
 async fn a_rebuild_gives_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -85,9 +104,12 @@ async fn a_rebuild_gives_the_same_answers() {
     assert_eq!(catalog.packs().await.unwrap(), [], "packs come from storage");
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
     // One of these was condemned, the other has a quarantined record.
-    for seed in [71, 72] {
-        add_chunks(&catalog, seed, &[seed.into()], None).await;
-    }
+    let contents = |seed: u8| {
+        let pack = PackRecord { records: 1, ..sample::pack(seed, Purpose::Chunks) };
+        let objects = objects(&pack, &[seed.into()]);
+        (pack, objects)
+    };
+    catalog.add_packs([71, 72].map(contents).into()).await.unwrap();
     assert_eq!(packs_of(&catalog, &[71, 72]).await, [None, None]);
     assert_eq!((decided(&catalog).await, catalog.totals().await.unwrap()), before);
     expect_high_water_marks(&catalog).await;
@@ -279,7 +301,8 @@ async fn a_decision_applied_twice_changes_nothing() {
             .map(Result::unwrap)
             .collect();
     let (position, last) = entries.last().unwrap();
-    for decision in [last, &entries[1].1] {
+    let purged = entries.iter().find(|(_, decision)| matches!(decision, Decision::VersionPurged { .. })).unwrap();
+    for decision in [last, &entries[1].1, &purged.1] {
         let mut batch = Batch::default();
         replay::apply(&catalog.inner.read(), *position, decision, &mut batch).unwrap();
         catalog.inner.index.write(batch).unwrap();
