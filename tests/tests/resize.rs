@@ -293,6 +293,20 @@ async fn the_last_partition_and_its_filesystem_grow() {
     assert_eq!(outcome.grown.unwrap().filesystem, FilesystemGrowth::Grown);
     assert_eq!(block_count(), 62 * MIB / 4096);
     assert_clean(&target);
+
+    // An update leaves a witness; a restore that is not told to grow brings the partition back all the same.
+    client.update(&target, None).await.unwrap();
+    assert!(held(&client, &target).witness.is_some());
+    let outcome = restore(&client, "lab/pc", &target, Some(64 * MIB)).await.unwrap();
+    assert!(outcome.fetched_chunks <= 2, "{outcome:?}");
+    assert_table(&target);
+    assert_same_content(&target, &second);
+    assert_eq!(verify(&client, &target).await.different, []);
+    let image = File::open(&second).unwrap();
+    let (mut there, mut entry) = ([0; 128], [0; 128]);
+    File::open(&target).unwrap().read_exact_at(&mut there, 1024).unwrap();
+    image.read_exact_at(&mut entry, 1024).unwrap();
+    assert_eq!(there, entry);
 }
 
 #[tokio::test(flavor = "multi_thread")]
