@@ -82,11 +82,19 @@ impl Directory {
 
     /// Creates the catalog anew from packs and journal; the old one is kept beside it.
     pub async fn rebuild(path: &Path, options: StoreOptions) -> Result<recover::RecoverOutcome, Error> {
+        Self::rebuild_on(Files::default(), path, options).await
+    }
+
+    /// The same, on any file system.
+    pub(crate) async fn rebuild_on(
+        files: Files,
+        path: &Path,
+        options: StoreOptions,
+    ) -> Result<recover::RecoverOutcome, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
             let (path, engines) = (path.to_owned(), blocking.clone());
             let rebuild = move || {
-                let files = Files::default();
                 let superblock = read_superblock(&files, &path)?;
                 let lock = Lock::take(&path, &options.program)?;
                 let files = files.with_reserve(path.join(RESERVE), options.reserve_bytes);
