@@ -28,7 +28,7 @@ pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};
 pub use repository::{Access, DEFAULT_RETRY_FOR, Image, Location, Repository, Stats, Tag, Version};
-pub use restore::{RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
+pub use restore::{FreeSpace, RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
 pub use retention::{ForgetMode, KeepRules, RemovedVersion, VersionFate};
 pub use tree_cache::TreeCache;
 pub use verify::{TargetReport, VersionReport, verify_target, verify_version};

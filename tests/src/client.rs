@@ -7,7 +7,7 @@ use std::{
 };
 
 use imprint_client::{
-    Access, DiffOutcome, Error, Location, Progress, PushOptions, PushOutcome, Repository, RestoreOptions,
+    Access, DiffOutcome, Error, FreeSpace, Location, Progress, PushOptions, PushOutcome, Repository, RestoreOptions,
     RestoreOutcome, TreeCache, UpdateOptions, Version, VersionReport, source::Source, target::Memory,
 };
 use imprint_content::ImageName;
@@ -115,7 +115,7 @@ impl Client {
     pub async fn try_restore(&self, reference: &str, target: &Path) -> Result<RestoreOutcome, Error> {
         let reference = reference.parse().unwrap();
         let version = self.repository.version(&reference).await?;
-        let options = RestoreOptions { following: Some(reference), seeds: Vec::new(), memory: self.memory.clone() };
+        let options = RestoreOptions { following: Some(reference), seeds: Vec::new(), ..self.restore_options() };
         imprint_client::restore(&self.repository, &version, target, options, Arc::default()).await
     }
 
@@ -123,7 +123,7 @@ impl Client {
     pub async fn restore_with_seeds(&self, reference: &str, target: &Path, seeds: &[&Path]) -> RestoreOutcome {
         let version = self.version(reference).await;
         let seeds = seeds.iter().map(|seed| seed.to_path_buf()).collect();
-        let options = RestoreOptions { following: None, seeds, memory: self.memory.clone() };
+        let options = RestoreOptions { seeds, ..self.restore_options() };
         imprint_client::restore(&self.repository, &version, target, options, Arc::default()).await.unwrap()
     }
 
@@ -145,8 +145,26 @@ impl Client {
         imprint_client::rollback(&self.repository, target, to.as_ref(), self.update_options(), Arc::default()).await
     }
 
-    fn update_options(&self) -> UpdateOptions {
-        UpdateOptions { allow_older: false, seeds: Vec::new(), memory: self.memory.clone() }
+    /// Defaults, with this client's memory.
+    #[must_use]
+    pub fn restore_options(&self) -> RestoreOptions {
+        RestoreOptions {
+            following: None,
+            seeds: Vec::new(),
+            free_space: FreeSpace::Discard,
+            memory: self.memory.clone(),
+        }
+    }
+
+    /// Defaults, with this client's memory.
+    #[must_use]
+    pub fn update_options(&self) -> UpdateOptions {
+        UpdateOptions {
+            allow_older: false,
+            seeds: Vec::new(),
+            free_space: FreeSpace::Discard,
+            memory: self.memory.clone(),
+        }
     }
 
     /// Fetches and hashes a whole version.

@@ -7,6 +7,7 @@ pub mod client;
 pub mod damage;
 pub mod devices;
 pub mod disks;
+pub mod extents;
 pub mod files;
 pub mod programs;
 pub mod proxy;

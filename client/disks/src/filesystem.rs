@@ -3,6 +3,7 @@
 use crate::{
     ext::Ext,
     fat::Fat,
+    files::Stoppable,
     map::{Map, MapOptions},
     read::{ReadError, Volume},
     reason::{Obstacle, Reason, settle},
@@ -32,6 +33,12 @@ pub(crate) trait Filesystem: Sync {
     /// # Errors
     /// Whatever is not known for certain.
     fn map(&self, volume: &Volume<'_>, partition_type: PartitionType, options: &MapOptions) -> Result<Map, Obstacle>;
+
+    /// Names its files. Only for a volume that was identified.
+    ///
+    /// # Errors
+    /// A filesystem that is not clean, or whose directories are not what they must be.
+    fn files(&self, volume: &Volume<'_>, visitor: &mut Stoppable<'_>) -> Result<(), Obstacle>;
 }
 
 /// What a partition table says of a partition's content.
@@ -96,24 +103,39 @@ pub(crate) fn examine(
     partition_type: PartitionType,
     options: &MapOptions,
 ) -> Result<Found, ReadError> {
-    let mut identified = Vec::new();
-    for filesystem in FILESYSTEMS {
-        if let Some(identity) = filesystem.identify(volume)? {
-            identified.push((*filesystem, identity));
-        }
-    }
-    let other = find_other(volume)?;
-    let unmapped = |identity, reason| Ok(Found { identity, map: Err(reason) });
-    match (identified.as_slice(), other) {
-        ([], None) => unmapped(None, Reason::NoFilesystem),
-        ([], Some(kind)) => unmapped(Some(Identity { kind, ..Identity::default() }), Reason::NotSupported(kind)),
-        ([(_, one), (_, other), ..], _) => unmapped(None, Reason::Ambiguous(one.kind, other.kind)),
-        ([(_, identity)], Some(other)) => unmapped(None, Reason::Ambiguous(identity.kind, other)),
-        ([(filesystem, identity)], None) => {
+    Ok(match identify(volume)? {
+        Ok((filesystem, identity)) => {
             let map = settle(filesystem.map(volume, partition_type, options))?;
-            Ok(Found { identity: Some(identity.clone()), map })
+            Found { identity: Some(identity), map }
+        }
+        Err(reason) => {
+            let name = if let Reason::NotSupported(kind) = reason { Some(kind) } else { None };
+            Found { identity: name.map(|kind| Identity { kind, ..Identity::default() }), map: Err(reason) }
+        }
+    })
+}
+
+/// The filesystem on a volume.
+pub(crate) fn find(volume: &Volume<'_>) -> Result<Result<&'static dyn Filesystem, Reason>, ReadError> {
+    Ok(identify(volume)?.map(|(filesystem, _)| filesystem))
+}
+
+/// The filesystem on a volume, if it is the only thing that seems to be there.
+fn identify(volume: &Volume<'_>) -> Result<Result<(&'static dyn Filesystem, Identity), Reason>, ReadError> {
+    let mut identified = None;
+    for filesystem in FILESYSTEMS {
+        match (filesystem.identify(volume)?, &identified) {
+            (None, _) => {}
+            (Some(identity), None) => identified = Some((*filesystem, identity)),
+            (Some(other), Some((_, one))) => return Ok(Err(Reason::Ambiguous(one.kind, other.kind))),
         }
     }
+    Ok(match (identified, find_other(volume)?) {
+        (Some(found), None) => Ok(found),
+        (Some((_, one)), Some(other)) => Err(Reason::Ambiguous(one.kind, other)),
+        (None, Some(kind)) => Err(Reason::NotSupported(kind)),
+        (None, None) => Err(Reason::NoFilesystem),
+    })
 }
 
 fn find_other(volume: &Volume<'_>) -> Result<Option<&'static str>, ReadError> {

@@ -9,6 +9,7 @@ mod checksum;
 mod ext;
 mod fat;
 mod fields;
+mod files;
 mod filesystem;
 mod layout;
 mod map;
@@ -17,6 +18,7 @@ mod reason;
 mod swap;
 mod table;
 
+pub use files::{FileEntry, FileExtent, FileKind, FileVisitor, FilesError, files};
 pub use filesystem::Identity;
 pub use layout::{Content, Layout, Partition};
 pub use map::{Map, MapOptions, Usage};

@@ -3,6 +3,7 @@
 use crate::{
     blocks::BlockSet,
     fields::{Fields, name, uuid},
+    files::Stoppable,
     filesystem::{Filesystem, Identity, PartitionType},
     map::{Blocks, Map, MapOptions, Usage},
     read::{ReadError, Volume},
@@ -74,5 +75,10 @@ impl Filesystem for Swap {
         used.insert(0);
         let blocks = |set| Blocks { first_byte: 0, bytes: page_bytes, set };
         Ok(Map { used: blocks(used), boundaries: blocks(BlockSet::new(1)), usage: Usage::Discarded, files: 0 })
+    }
+
+    /// There are none.
+    fn files(&self, _: &Volume<'_>, _: &mut Stoppable<'_>) -> Result<(), Obstacle> {
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     target::Memory,
 };
 
-use super::{moves::Move, scan::covers, trust::noted};
+use super::{moves::Move, scan::holds_chunk, trust::noted};
 
 /// Chunks that are looked for; 128 GiB of data that differs, about 100 MiB of memory.
 const MAX_WANTED: usize = 2 << 20;
@@ -43,7 +43,7 @@ impl Seed {
         let held = noted(repository, path, memory, progress).await?;
         let source = Source::open(path)?;
         let extents = match held {
-            Some(held) => held.extents,
+            Some(held) => held.found.extents,
             None => survey(repository, &source, profile, progress).await?,
         };
         Ok(Self { source, extents })
@@ -128,7 +128,7 @@ fn each_missing(
     while let Some(placed) = cursor.read()? {
         let Some(id) = placed.extent.chunk() else { continue };
         let is_there = match &mut there {
-            Some(there) => covers(there, &placed)?,
+            Some(there) => holds_chunk(there, &placed)?,
             None => false,
         };
         if !is_there && !take(placed.offset, id, placed.extent.length) {

@@ -6,13 +6,14 @@
 //! hash right is used, and whatever is not here is fetched.
 
 mod local;
+mod mover;
 mod moves;
 mod scan;
 mod trust;
 mod update;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     num::NonZero,
     path::{Path, PathBuf},
     sync::{
@@ -22,7 +23,7 @@ use std::{
     thread,
 };
 
-use imprint_content::{ChunkId, Profile, Ref};
+use imprint_content::{Profile, Ref};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
@@ -33,11 +34,21 @@ use crate::{
 };
 
 use local::{Local, Seed, survey};
-use moves::{Move, Step};
+use mover::Mover;
 use scan::Scanner;
 use trust::noted;
 
 pub use update::{UpdateOptions, rollback, update};
+
+/// What becomes of a target's space that no filesystem of the version uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FreeSpace {
+    /// It is discarded where the device promises that it then reads as zero, else made zero.
+    #[default]
+    Discard,
+    /// It is left alone: what was there before stays on the target.
+    Keep,
+}
 
 /// Optional behaviour of a restore.
 #[derive(Debug, Clone)]
@@ -46,6 +57,8 @@ pub struct RestoreOptions {
     pub following: Option<Ref>,
     /// Files and devices that may hold the same data; they are only read.
     pub seeds: Vec<PathBuf>,
+    /// What becomes of free space.
+    pub free_space: FreeSpace,
     /// Where it is noted what targets hold.
     pub memory: Memory,
 }
@@ -61,6 +74,10 @@ pub struct RestoreOutcome {
     pub copied_bytes: u64,
     /// Bytes that had to be made zero.
     pub zeroed_bytes: u64,
+    /// Free space that was discarded, or made zero.
+    pub discarded_bytes: u64,
+    /// Free space that was left alone: earlier data may be there.
+    pub free_kept_bytes: u64,
     /// Data that was fetched and written.
     pub written_bytes: u64,
     /// Chunks that were fetched.
@@ -83,7 +100,7 @@ pub async fn restore(
 ) -> Result<RestoreOutcome, Error> {
     let profile = Profile::from_number(version.content.profile)?;
     let held = noted(repository, path, &options.memory, &progress).await?;
-    let have = held.as_ref().map(|held| (&held.version, &held.extents));
+    let have = held.as_ref().map(|held| (&held.version, &held.found.extents));
     let wanted = repository.tree(version, have, &progress).await?;
     let mut seeds = Vec::new();
     for seed in &options.seeds {
@@ -97,18 +114,22 @@ pub async fn restore(
         Some(held) => held.confirmed_by(&target).await?,
         None => None,
     };
+    // What was created for this holds nothing that could stay.
+    let free_space = if target.kind() == TargetKind::NewFile { FreeSpace::Discard } else { options.free_space };
+    let options = RestoreOptions { free_space, ..options };
     // From here on an interruption must not leave a note that is believed.
     let note = note(repository, version, &target, &options)?;
     let memory = options.memory.clone();
     memory.store(&note)?;
     let found = match found {
         None if target.kind() != TargetKind::NewFile => {
-            Some(survey(repository, &target.as_source()?, profile, &progress).await?)
+            let extents = survey(repository, &target.as_source()?, profile, &progress).await?;
+            Some(Found { extents, free_space: FreeSpace::Keep })
         }
         found => found,
     };
     progress.begin(Phase::Transferring, version.content.length);
-    let job = Job::plan(target, wanted, found, seeds, Arc::clone(&progress)).await?;
+    let job = Job::plan(target, wanted, found, seeds, options.free_space, Arc::clone(&progress)).await?;
     let fetched = job.run(repository, version).await?;
     progress.enter(Phase::Finishing);
     let target = job.target.clone();
@@ -142,6 +163,7 @@ fn note(repository: &Repository, version: &Version, target: &Target, options: &R
         length: version.content.length,
         witness: None,
         complete: false,
+        free_space_kept: options.free_space == FreeSpace::Keep,
         previous: before.and_then(|before| before.previous_of(&image, version.number)),
         image,
     })
@@ -157,19 +179,27 @@ struct Counts {
     kept: AtomicU64,
     copied: AtomicU64,
     zeroed: AtomicU64,
+    discarded: AtomicU64,
+    free_kept: AtomicU64,
     written: AtomicU64,
 }
 
 /// Lists of needs that scanners have found and nobody has asked for yet.
 const QUEUED_NEEDS: usize = 4;
-/// Bytes of the target that are read ahead to break rings of moves.
-const READ_AHEAD_BYTES: u64 = 64 << 20;
+
+/// What a target holds.
+#[derive(Clone)]
+struct Found {
+    extents: ExtentMap,
+    /// What was done with those extents that are free: unless it was kept, they read as zero.
+    free_space: FreeSpace,
+}
 
 struct Job {
     target: Target,
     wanted: ExtentMap,
-    /// What the target holds.
-    found: Option<ExtentMap>,
+    found: Option<Found>,
+    free_space: FreeSpace,
     local: Arc<Local>,
     counts: Arc<Counts>,
     progress: Arc<Progress>,
@@ -179,13 +209,14 @@ impl Job {
     async fn plan(
         target: Target,
         wanted: ExtentMap,
-        found: Option<ExtentMap>,
+        found: Option<Found>,
         seeds: Vec<Seed>,
+        free_space: FreeSpace,
         progress: Arc<Progress>,
     ) -> Result<Self, Error> {
-        let (all, there) = (wanted.clone(), found.clone());
+        let (all, there) = (wanted.clone(), found.as_ref().map(|found| found.extents.clone()));
         let local = blocking(move || Local::find(&all, there.as_ref(), seeds)).await??;
-        Ok(Self { target, wanted, found, local: local.into(), counts: Arc::default(), progress })
+        Ok(Self { target, wanted, found, free_space, local: local.into(), counts: Arc::default(), progress })
     }
 
     async fn run(&self, repository: &Repository, version: &Version) -> Result<Fetched, Error> {
@@ -219,6 +250,7 @@ impl Job {
             let scanner = Scanner {
                 target: self.target.clone(),
                 found: self.found.clone(),
+                free_space: self.free_space,
                 moved: Arc::clone(moved),
                 local: Arc::clone(&self.local),
                 counts: Arc::clone(&self.counts),
@@ -248,6 +280,8 @@ impl Job {
             kept_bytes: self.counts.kept.load(Relaxed),
             copied_bytes: self.counts.copied.load(Relaxed),
             zeroed_bytes: self.counts.zeroed.load(Relaxed),
+            discarded_bytes: self.counts.discarded.load(Relaxed),
+            free_kept_bytes: self.counts.free_kept.load(Relaxed),
             written_bytes: self.counts.written.load(Relaxed),
             fetched_chunks: fetched.chunks,
             fetched_bytes: fetched.stored_bytes,
@@ -262,55 +296,6 @@ async fn join_all(scanners: Vec<JoinHandle<Result<(), Error>>>) -> Result<(), Er
         result = result.and(ended);
     }
     result
-}
-
-/// Copies chunks to their places inside the target.
-struct Mover {
-    target: Target,
-    local: Arc<Local>,
-    counts: Arc<Counts>,
-    progress: Arc<Progress>,
-}
-
-impl Mover {
-    /// Returns the offsets that now hold what is wanted there.
-    fn run(&self) -> Result<HashSet<u64>, Error> {
-        let moves: Vec<Move> = self.local.moves.iter().map(|(planned, _)| *planned).collect();
-        let mut moved = HashSet::with_capacity(moves.len());
-        let mut read_ahead: HashMap<usize, Vec<u8>> = HashMap::new();
-        for step in moves::order(&moves, READ_AHEAD_BYTES) {
-            let (number, bytes) = match step {
-                Step::Copy(number) => (number, self.read(number)?),
-                Step::Write(number) => (number, read_ahead.remove(&number)),
-                Step::ReadAhead(number) => {
-                    read_ahead.extend(self.read(number)?.map(|bytes| (number, bytes)));
-                    continue;
-                }
-                Step::GiveUp(_) => continue,
-            };
-            if let Some(bytes) = bytes {
-                self.write(&moves[number], &bytes)?;
-                moved.insert(moves[number].to);
-            }
-        }
-        Ok(moved)
-    }
-
-    /// The chunk, if it still is where it was found.
-    fn read(&self, number: usize) -> Result<Option<Vec<u8>>, Error> {
-        let (planned, id) = &self.local.moves[number];
-        let mut bytes = vec![0; planned.length as usize];
-        self.target.read_at(&mut bytes, planned.from)?;
-        Ok((ChunkId::of(&bytes) == *id).then_some(bytes))
-    }
-
-    fn write(&self, planned: &Move, bytes: &[u8]) -> Result<(), Error> {
-        self.target.write_at(bytes, planned.to)?;
-        self.counts.copied.fetch_add(planned.length, Relaxed);
-        self.progress.add_reused(planned.length);
-        self.progress.add_done(planned.length);
-        Ok(())
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

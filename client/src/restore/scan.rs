@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
 };
 
@@ -10,12 +11,12 @@ use tokio::sync::mpsc::Sender;
 
 use crate::{
     Error, Progress,
-    extents::{ExtentCursor, ExtentMap, PlacedExtent},
+    extents::{ExtentCursor, PlacedExtent},
     fetch::Need,
     target::Target,
 };
 
-use super::{Counts, local::Local, lock};
+use super::{Counts, Found, FreeSpace, local::Local, lock};
 
 /// Extents that a scanner takes at once.
 const WINDOW_EXTENTS: usize = 256;
@@ -24,7 +25,8 @@ const WINDOW_EXTENTS: usize = 256;
 pub(super) struct Scanner {
     pub(super) target: Target,
     /// What the target holds.
-    pub(super) found: Option<ExtentMap>,
+    pub(super) found: Option<Found>,
+    pub(super) free_space: FreeSpace,
     /// Where moves have put chunks already.
     pub(super) moved: Arc<HashSet<u64>>,
     pub(super) local: Arc<Local>,
@@ -52,26 +54,38 @@ impl Scanner {
 
     fn scan(&self, window: &[PlacedExtent], buffer: &mut Vec<u8>) -> Result<Vec<Need>, Error> {
         let mut found = match (&self.found, window.first()) {
-            (Some(found), Some(first)) => Some(found.cursor_at(first.offset)?),
+            (Some(found), Some(first)) => Some(found.extents.cursor_at(first.offset)?),
             _ => None,
         };
         let mut needs = Needs::default();
         for placed in window {
-            let is_there = match &mut found {
-                Some(cursor) => covers(cursor, placed)?,
-                None => false,
-            };
             match placed.extent.kind {
-                ExtentKind::Data(id) if is_there || self.holds(placed, id, buffer)? => self.keep(placed),
-                ExtentKind::Data(id) => {
-                    if !self.moved.contains(&placed.offset) && !self.copy_from_seed(placed, id, buffer)? {
-                        needs.add(placed, id);
-                    }
-                }
-                ExtentKind::Zero | ExtentKind::Free => self.zero(placed, is_there)?,
+                ExtentKind::Data(id) => self.scan_data(placed, id, found.as_mut(), &mut needs, buffer)?,
+                ExtentKind::Zero => self.zero(placed, found.as_mut())?,
+                ExtentKind::Free => self.free(placed, found.as_mut())?,
             }
         }
         Ok(needs.list)
+    }
+
+    fn scan_data(
+        &self,
+        placed: &PlacedExtent,
+        id: ChunkId,
+        found: Option<&mut ExtentCursor>,
+        needs: &mut Needs,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let is_there = match found {
+            Some(found) => holds_chunk(found, placed)?,
+            None => false,
+        };
+        if is_there || self.holds(placed, id, buffer)? {
+            self.keep(placed);
+        } else if !self.moved.contains(&placed.offset) && !self.copy_from_seed(placed, id, buffer)? {
+            needs.add(placed, id);
+        }
+        Ok(())
     }
 
     /// The same bytes may be in place and have been cut differently, because something changed before them.
@@ -104,14 +118,42 @@ impl Scanner {
         self.progress.add_done(placed.extent.length);
     }
 
-    /// Free space is made zero too: what was on the target before does not stay there unasked.
-    fn zero(&self, placed: &PlacedExtent, is_there: bool) -> Result<(), Error> {
-        if !is_there {
-            let zeroed = self.target.zero(placed.offset..placed.end())?;
-            self.counts.zeroed.fetch_add(zeroed, Relaxed);
+    /// A free extent of what the target holds is never taken for zero: it is made zero, whatever is there.
+    fn zero(&self, placed: &PlacedExtent, found: Option<&mut ExtentCursor>) -> Result<(), Error> {
+        each_range_without(
+            found,
+            placed,
+            |kind| kind == ExtentKind::Zero,
+            |range| {
+                self.counts.zeroed.fetch_add(self.target.zero(range)?, Relaxed);
+                Ok(())
+            },
+        )?;
+        self.progress.add_done(placed.extent.length);
+        Ok(())
+    }
+
+    /// What was on the target before does not stay there unasked.
+    fn free(&self, placed: &PlacedExtent, found: Option<&mut ExtentCursor>) -> Result<(), Error> {
+        match self.free_space {
+            FreeSpace::Keep => {
+                self.counts.free_kept.fetch_add(placed.extent.length, Relaxed);
+            }
+            FreeSpace::Discard => {
+                let is_zero = |kind| kind == ExtentKind::Zero || (kind == ExtentKind::Free && self.free_is_zero());
+                each_range_without(found, placed, is_zero, |range| {
+                    self.counts.discarded.fetch_add(self.target.discard(range)?, Relaxed);
+                    Ok(())
+                })?;
+            }
         }
         self.progress.add_done(placed.extent.length);
         Ok(())
+    }
+
+    /// Whether the free extents of what the target holds were made zero when it was written.
+    fn free_is_zero(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| found.free_space == FreeSpace::Discard)
     }
 }
 
@@ -133,15 +175,33 @@ impl Needs {
     }
 }
 
-/// Whether the other list has the same bytes there: the same chunk, or zeros at least as far.
-pub(super) fn covers(other: &mut ExtentCursor, placed: &PlacedExtent) -> Result<bool, Error> {
-    let Some(found) = other.skip_to(placed.offset)? else { return Ok(false) };
-    Ok(match placed.extent.kind {
-        ExtentKind::Data(_) => found == *placed,
-        ExtentKind::Zero | ExtentKind::Free => {
-            found.extent.kind == ExtentKind::Zero && found.offset <= placed.offset && found.end() >= placed.end()
+/// Whether the other list has the same chunk at the same place.
+pub(super) fn holds_chunk(other: &mut ExtentCursor, placed: &PlacedExtent) -> Result<bool, Error> {
+    Ok(other.skip_to(placed.offset)? == Some(*placed))
+}
+
+/// Calls `take` with those parts of a run, neighbours merged, where the other list has no extent of a kind that
+/// `suffices`.
+fn each_range_without(
+    found: Option<&mut ExtentCursor>,
+    placed: &PlacedExtent,
+    suffices: impl Fn(ExtentKind) -> bool,
+    mut take: impl FnMut(Range<u64>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(found) = found else { return take(placed.offset..placed.end()) };
+    let (mut start, mut at) = (placed.offset, placed.offset);
+    while at < placed.end() {
+        let Some(there) = found.skip_to(at)? else { break };
+        let end = there.end().min(placed.end());
+        if suffices(there.extent.kind) {
+            if start < at {
+                take(start..at)?;
+            }
+            start = end;
         }
-    })
+        at = end;
+    }
+    if start < placed.end() { take(start..placed.end()) } else { Ok(()) }
 }
 
 fn next_window(cursor: &mut ExtentCursor) -> Result<Vec<PlacedExtent>, Error> {

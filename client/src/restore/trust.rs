@@ -4,16 +4,15 @@ use std::path::Path;
 
 use crate::{
     Error, Progress, Repository, Version,
-    extents::ExtentMap,
     target::{Memory, Target, Witness, witness},
 };
 
-use super::blocking;
+use super::{Found, FreeSpace, blocking};
 
 /// A version that a disk holds, as long as nothing else is found to have written to it.
 pub(super) struct Noted {
     pub(super) version: Version,
-    pub(super) extents: ExtentMap,
+    pub(super) found: Found,
     witness: Witness,
 }
 
@@ -36,14 +35,16 @@ pub(super) async fn noted(
     if version.id.to_string() != held.version {
         return Ok(None);
     }
-    Ok(repository.tree(&version, None, progress).await.ok().map(|extents| Noted { version, extents, witness }))
+    let free_space = if held.free_space_kept { FreeSpace::Keep } else { FreeSpace::Discard };
+    let extents = repository.tree(&version, None, progress).await.ok();
+    Ok(extents.map(|extents| Noted { version, found: Found { extents, free_space }, witness }))
 }
 
 impl Noted {
     /// The extents, if nothing has written since the first look, now that the target is open and locked.
-    pub(super) async fn confirmed_by(self, target: &Target) -> Result<Option<ExtentMap>, Error> {
+    pub(super) async fn confirmed_by(self, target: &Target) -> Result<Option<Found>, Error> {
         let target = target.clone();
         let now = blocking(move || target.witness()).await??;
-        Ok((now.as_ref() == Some(&self.witness)).then_some(self.extents))
+        Ok((now.as_ref() == Some(&self.witness)).then_some(self.found))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     target::{Held, Memory, witness},
 };
 
-use super::{RestoreOptions, RestoreOutcome, blocking, restore};
+use super::{FreeSpace, RestoreOptions, RestoreOutcome, blocking, restore};
 
 /// Optional behaviour of an update.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct UpdateOptions {
     pub allow_older: bool,
     /// Files and devices that may hold the same data; they are only read.
     pub seeds: Vec<PathBuf>,
+    /// What becomes of free space.
+    pub free_space: FreeSpace,
     /// Where it is noted what targets hold.
     pub memory: Memory,
 }
@@ -88,7 +90,8 @@ async fn go_to(
     options: UpdateOptions,
     progress: Arc<Progress>,
 ) -> Result<(Version, RestoreOutcome), Error> {
-    let options = RestoreOptions { following, seeds: options.seeds, memory: options.memory };
+    let options =
+        RestoreOptions { following, seeds: options.seeds, free_space: options.free_space, memory: options.memory };
     let outcome = restore(repository, &version, path, options, progress).await?;
     Ok((version, outcome))
 }

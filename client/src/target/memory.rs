@@ -41,9 +41,18 @@ pub struct Held {
     pub witness: Option<Witness>,
     /// Whether the restore came to its end.
     pub complete: bool,
+    /// Whether its free space was left as it was found: earlier data may be there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub free_space_kept: bool,
     /// What it held before, which a rollback goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
+}
+
+/// So that a record without a field reads and hashes as it did before there was one.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A version that a target held.
@@ -209,6 +218,7 @@ mod tests {
             length: 1 << 30,
             witness: Some(Witness::File { device: 1, inode: 2, size: 1 << 30, mtime_ns: 4, ctime_ns: i64::MAX }),
             complete: true,
+            free_space_kept: false,
             previous: Some(Previous { image: "lab/workstation".into(), number: 6 }),
         }
     }

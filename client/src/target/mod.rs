@@ -150,6 +150,12 @@ impl Target {
         zeroing::zero(&self.inner, range)
     }
 
+    /// Makes `range`, which is free space, read as zero without reading it first, where the device can do that; else as
+    /// [`Target::zero`] does. Returns how many bytes were discarded or changed.
+    pub fn discard(&self, range: Range<u64>) -> Result<u64, TargetError> {
+        zeroing::discard(&self.inner, range)
+    }
+
     /// Makes everything written so far durable, the name of a new file included.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Making ranges of a target read as zero, touching only what does not already.
+//! Making ranges of a target read as zero, touching only what does not already; and giving free space back.
 
 use std::ops::Range;
 
@@ -11,6 +11,8 @@ use super::{Inner, TargetError, TargetKind};
 
 /// Read and zeroed at a time.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Discarded at a time, so that nobody waits for the kernel without end.
+const DISCARD_BYTES: u64 = 1 << 30;
 /// fallocate on a device takes whole sectors only, and drops whole pages from the cache.
 const DEVICE_GRANULE_BYTES: u64 = 4096;
 
@@ -28,6 +30,31 @@ pub(super) fn zero(target: &Inner, range: Range<u64>) -> Result<u64, TargetError
     Ok(changed)
 }
 
+/// Makes free space read as zero without reading it, where the device can do that at once: it discards only what it
+/// promises to read as zero afterwards. `BLKDISCARD` promises nothing of the kind, whatever the device says of itself.
+pub(super) fn discard(target: &Inner, range: Range<u64>) -> Result<u64, TargetError> {
+    if target.kind != TargetKind::BlockDevice {
+        return zero(target, range);
+    }
+    target.check_inside(range.start, range.end.saturating_sub(range.start))?;
+    let granule = granule(target);
+    let start = range.start.next_multiple_of(granule).min(range.end);
+    let end = (range.end - range.end % granule).max(start);
+    let mut changed = zero_pieces(target, range.start..start)?;
+    for step in steps(start..end, DISCARD_BYTES) {
+        changed += match punch(target, &step)? {
+            Punched::Yes => step.end - step.start,
+            Punched::NotSupported => zero_pieces(target, step)?,
+        };
+    }
+    Ok(changed + zero_pieces(target, end..range.end)?)
+}
+
+/// What fallocate takes whole.
+fn granule(target: &Inner) -> u64 {
+    DEVICE_GRANULE_BYTES.max(u64::from(target.sector_size))
+}
+
 fn zero_in_file(target: &Inner, data: Range<u64>) -> Result<u64, TargetError> {
     match punch(target, &data)? {
         Punched::Yes => Ok(data.end - data.start),
@@ -39,7 +66,7 @@ fn zero_in_file(target: &Inner, data: Range<u64>) -> Result<u64, TargetError> {
 fn zero_pieces(target: &Inner, range: Range<u64>) -> Result<u64, TargetError> {
     let mut buffer = vec![0; PIECE_BYTES.min(range.end - range.start) as usize];
     let mut changed = 0;
-    for piece in pieces(range) {
+    for piece in steps(range, PIECE_BYTES) {
         let bytes = &mut buffer[..(piece.end - piece.start) as usize];
         target.read_at(bytes, piece.start)?;
         if !is_zero(bytes) {
@@ -51,7 +78,7 @@ fn zero_pieces(target: &Inner, range: Range<u64>) -> Result<u64, TargetError> {
 }
 
 fn zero_piece(target: &Inner, piece: Range<u64>) -> Result<(), TargetError> {
-    let granule = DEVICE_GRANULE_BYTES.max(u64::from(target.sector_size));
+    let granule = granule(target);
     let aligned = piece.start.is_multiple_of(granule) && piece.end.is_multiple_of(granule);
     if aligned && target.kind == TargetKind::BlockDevice && punch(target, &piece)? == Punched::Yes {
         return Ok(());
@@ -59,11 +86,11 @@ fn zero_piece(target: &Inner, piece: Range<u64>) -> Result<(), TargetError> {
     target.write_at(&ZEROS[..(piece.end - piece.start) as usize], piece.start)
 }
 
-/// Cuts at multiples of the piece length, so that all but the first and the last are aligned.
-fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+/// Cuts at multiples of `length`, so that all but the first and the last are aligned.
+fn steps(range: Range<u64>, length: u64) -> impl Iterator<Item = Range<u64>> {
     let mut at = range.start;
     std::iter::from_fn(move || {
-        let end = (at - at % PIECE_BYTES).saturating_add(PIECE_BYTES).min(range.end);
+        let end = (at - at % length).saturating_add(length).min(range.end);
         let piece = at..end;
         at = end;
         (!piece.is_empty()).then_some(piece)
@@ -98,15 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_cut_at_multiples_of_their_length() {
-        let cut: Vec<_> = pieces(PIECE_BYTES - 1..3 * PIECE_BYTES + 5).collect();
+    fn steps_are_cut_at_multiples_of_their_length() {
+        let cut: Vec<_> = steps(PIECE_BYTES - 1..3 * PIECE_BYTES + 5, PIECE_BYTES).collect();
         let mib = PIECE_BYTES;
         assert_eq!(cut, [mib - 1..mib, mib..2 * mib, 2 * mib..3 * mib, 3 * mib..3 * mib + 5]);
-        assert_eq!(pieces(7..7).count(), 0);
+        assert_eq!(steps(7..7, PIECE_BYTES).count(), 0);
     }
 
     #[test]
-    fn the_last_piece_ends_with_the_range_even_at_the_end_of_all_numbers() {
-        assert_eq!(pieces(u64::MAX - 3..u64::MAX).map(|piece| piece.end).collect::<Vec<_>>(), [u64::MAX]);
+    fn the_last_step_ends_with_the_range_even_at_the_end_of_all_numbers() {
+        let ends: Vec<_> = steps(u64::MAX - 3..u64::MAX, PIECE_BYTES).map(|step| step.end).collect();
+        assert_eq!(ends, [u64::MAX]);
     }
 }

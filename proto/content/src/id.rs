@@ -1,6 +1,6 @@
 //! Ids: BLAKE3 hashes, one type for each thing that is named by its content.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use thiserror::Error;
 
@@ -37,72 +37,74 @@ pub fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     Ok(out)
 }
 
-macro_rules! hash_id {
-    ($(#[$doc:meta])* $name:ident) => {
+/// Defines an id: a type of so many bytes, written as hexadecimal digits.
+#[macro_export]
+macro_rules! byte_id {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name([u8; 32]);
+        pub struct $name([u8; $bytes]);
 
         impl $name {
-            /// The 32 bytes as an id, without hashing anything.
+            /// The bytes as an id.
             #[must_use]
-            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
 
-            /// An id from a slice, if it has 32 bytes.
+            /// An id from a slice, if it has as many bytes.
             #[must_use]
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
 
-            /// The 32 bytes.
+            /// The bytes.
             #[must_use]
-            pub const fn as_bytes(&self) -> &[u8; 32] {
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                $crate::id::write_hex(&self.0, f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 write!(f, concat!(stringify!($name), "("))?;
-                write_hex(&self.0[..4], f)?;
+                $crate::id::write_hex(&self.0[..4], f)?;
                 write!(f, ")")
             }
         }
 
-        impl FromStr for $name {
-            type Err = ParseIdError;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::id::ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                parse_hex(text).map(Self)
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::id::parse_hex(text).map(Self)
             }
         }
     };
 }
 
-hash_id! {
+byte_id! {
     /// The BLAKE3 hash of a chunk's raw bytes.
-    ChunkId
+    ChunkId, 32
 }
-hash_id! {
+byte_id! {
     /// The keyed hash of a tree node's encoding.
-    NodeId
+    NodeId, 32
 }
-hash_id! {
+byte_id! {
     /// The keyed hash of a version's content record.
-    VersionId
+    VersionId, 32
 }
-hash_id! {
+byte_id! {
     /// A chunk id or a node id, where the store treats both alike. The two kinds cannot collide: node ids are
     /// hashed under a context of their own.
-    ObjectId
+    ObjectId, 32
 }
 
 impl ChunkId {

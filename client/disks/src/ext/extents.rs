@@ -1,6 +1,10 @@
 //! Extent trees.
 
-use super::{checksums::check, inode::Inode, owners::Owners, superblock::Superblock};
+use super::{
+    checksums::check,
+    inode::{BlockSink, Inode, Written},
+    superblock::Superblock,
+};
 use crate::{
     checksum::crc32c,
     fields::Fields,
@@ -16,27 +20,27 @@ const MAX_DEPTH: u16 = 5;
 /// Longer ones are reserved and not written; their length is what is above.
 const MAX_WRITTEN: u16 = 1 << 15;
 
-/// Claims the blocks of an inode, and those of its tree.
+/// Tells `sink` of the blocks of an inode, and of those of its tree.
 pub(super) fn walk(
     volume: &Volume<'_>,
     superblock: &Superblock,
     inode: &Inode,
-    owners: &mut Owners<'_>,
+    sink: &mut dyn BlockSink,
 ) -> Result<(), Obstacle> {
-    let mut walk = Walk { volume, superblock, inode, owners, next: 0 };
+    let mut walk = Walk { volume, superblock, inode, sink, next: 0 };
     walk.node(&inode.root, None)
 }
 
-struct Walk<'a, 'b> {
+struct Walk<'a> {
     volume: &'a Volume<'a>,
     superblock: &'a Superblock,
     inode: &'a Inode,
-    owners: &'a mut Owners<'b>,
+    sink: &'a mut dyn BlockSink,
     /// Extents of the file begin here or later.
     next: u64,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_> {
     /// A node, which must have `depth` levels below it where that is known. Recursion ends at a depth of 0.
     fn node(&mut self, raw: &[u8], depth: Option<u16>) -> Result<(), Obstacle> {
         let (entries, depth) = header(raw, depth)?;
@@ -45,8 +49,8 @@ impl Walk<'_, '_> {
                 self.extent(entry)?;
             } else {
                 let block = child(entry);
-                // Claimed before it is read: a tree that contains itself ends here.
-                self.owners.claim(block)?;
+                // Told before it is read: a tree that contains itself ends here.
+                self.sink.tree(block)?;
                 let raw = read_node(self.volume, self.superblock, self.inode, block)?;
                 self.node(&raw, Some(depth - 1))?;
             }
@@ -56,14 +60,14 @@ impl Walk<'_, '_> {
 
     fn extent(&mut self, entry: Fields<'_>) -> Result<(), Obstacle> {
         let first = u64::from(entry.u32(0));
-        let length = match entry.u16(4) {
-            length if length > MAX_WRITTEN => length - MAX_WRITTEN,
-            length => length,
+        let (length, written) = match entry.u16(4) {
+            length if length > MAX_WRITTEN => (length - MAX_WRITTEN, Written::No),
+            length => (length, Written::Yes),
         };
         let start = start(entry);
         require(length > 0 && first >= self.next, "extents of a file", "are not in order")?;
         self.next = first + u64::from(length);
-        self.owners.claim_data(start..start.saturating_add(length.into()))
+        self.sink.data(first, start..start.saturating_add(length.into()), written)
     }
 }
 

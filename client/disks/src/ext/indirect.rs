@@ -1,6 +1,9 @@
 //! Blocks of block numbers, as ext2 and ext3 use them.
 
-use super::{inode::Inode, owners::Owners, superblock::Superblock};
+use super::{
+    inode::{BlockSink, Inode, Written},
+    superblock::Superblock,
+};
 use crate::{
     fields::Fields,
     read::Volume,
@@ -10,65 +13,46 @@ use crate::{
 /// Numbers of data blocks in an inode; then come one for each level of blocks of numbers.
 const DIRECT: usize = 12;
 
-/// Claims the blocks of an inode, and those of its numbers.
+/// Tells `sink` of the blocks of an inode, and of those of its numbers.
 pub(super) fn walk(
     volume: &Volume<'_>,
     superblock: &Superblock,
     inode: &Inode,
-    owners: &mut Owners<'_>,
+    sink: &mut dyn BlockSink,
 ) -> Result<(), Obstacle> {
-    let mut walk = Walk { volume, superblock, owners, sharing: Sharing::Nothing };
-    walk.inode(inode)
+    let mut walk = Walk { volume, superblock, sink, logical: 0 };
+    for (index, number) in numbers(&inode.root).enumerate() {
+        walk.block(number, index.saturating_sub(DIRECT - 1))?;
+    }
+    Ok(())
 }
 
-/// The same for an inode whose blocks belong to the filesystem's structures as well.
-pub(super) fn walk_shared(
-    volume: &Volume<'_>,
-    superblock: &Superblock,
-    inode: &Inode,
-    owners: &mut Owners<'_>,
-) -> Result<(), Obstacle> {
-    // Nothing stops a loop among blocks that may be claimed again, but the levels: 2 of them are 4 GiB of blocks.
-    require(Fields(&inode.root).u32(4 * (DIRECT + 2)) == 0, "a reserved file", "is too long")?;
-    let mut walk = Walk { volume, superblock, owners, sharing: Sharing::Structures };
-    walk.inode(inode)
+/// Fails for files with three levels of numbers. Where blocks may be claimed again, nothing stops a loop among them but
+/// the levels: 2 of them are 4 GiB of blocks.
+pub(super) fn require_short(inode: &Inode) -> Result<(), Obstacle> {
+    require(Fields(&inode.root).u32(4 * (DIRECT + 2)) == 0, "a reserved file", "is too long")
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Nothing,
-    Structures,
-}
-
-struct Walk<'a, 'b> {
+struct Walk<'a> {
     volume: &'a Volume<'a>,
     superblock: &'a Superblock,
-    owners: &'a mut Owners<'b>,
-    sharing: Sharing,
+    sink: &'a mut dyn BlockSink,
+    /// Block of the file that the next number is of.
+    logical: u64,
 }
 
-impl Walk<'_, '_> {
-    fn inode(&mut self, inode: &Inode) -> Result<(), Obstacle> {
-        for (index, number) in numbers(&inode.root).enumerate() {
-            self.block(number, index.saturating_sub(DIRECT - 1))?;
-        }
-        Ok(())
-    }
-
+impl Walk<'_> {
     /// A block with `levels` levels of numbers to go; 0 is data. Recursion ends there.
     fn block(&mut self, number: u64, levels: usize) -> Result<(), Obstacle> {
         if number == 0 {
+            self.logical += (self.superblock.block_bytes / 4).pow(levels as u32);
             return Ok(());
-        }
-        let blocks = number..number + 1;
-        match (self.sharing, levels) {
-            (Sharing::Structures, _) => self.owners.claim_again(&blocks)?,
-            (Sharing::Nothing, 0) => self.owners.claim_data(blocks)?,
-            (Sharing::Nothing, _) => self.owners.claim(number)?,
         }
         if levels == 0 {
-            return Ok(());
+            self.logical += 1;
+            return self.sink.data(self.logical - 1, number..number + 1, Written::Yes);
         }
+        self.sink.tree(number)?;
         let at = number * self.superblock.block_bytes;
         let raw = self.volume.read_vec(at, self.superblock.block_bytes as usize, "block numbers of a file")?;
         for number in numbers(&raw) {

@@ -7,16 +7,21 @@
 mod bitmaps;
 mod checksums;
 mod descriptors;
+mod directory;
 mod extents;
+mod files;
 mod indirect;
+mod inline;
 mod inode;
 mod inodes;
 mod owners;
 mod superblock;
+mod tables;
 
 use superblock::Superblock;
 
 use crate::{
+    files::Stoppable,
     filesystem::{Filesystem, Identity, PartitionType},
     map::{Blocks, Map, MapOptions, Usage},
     read::{ReadError, Volume},
@@ -48,5 +53,11 @@ impl Filesystem for Ext {
             usage: Usage::Free,
             files,
         })
+    }
+
+    fn files(&self, volume: &Volume<'_>, visitor: &mut Stoppable<'_>) -> Result<(), Obstacle> {
+        let superblock = Superblock::read(volume)?;
+        let groups = descriptors::read(volume, &superblock)?;
+        files::walk(volume, &superblock, &groups, visitor)
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     descriptors::{Group, first_block},
+    inode::{BlockSink, Written},
     superblock::{Superblock, feature},
 };
 use crate::{
@@ -78,36 +79,14 @@ impl<'a> Owners<'a> {
         Ok(())
     }
 
-    /// The next data blocks of the present inode.
-    pub(super) fn claim_data(&mut self, blocks: Range<u64>) -> Result<(), Obstacle> {
-        let mut clusters = self.claimable(&blocks)?;
-        let last = clusters.end - 1;
-        // A cluster may have the end of one extent and the beginning of the next.
-        if self.superblock.cluster_blocks > 1 && self.last_cluster == Some(clusters.start) {
-            clusters.start += 1;
-        }
-        self.last_cluster = Some(last);
-        self.own(clusters)?;
-        self.boundaries.add(blocks);
-        Ok(())
-    }
-
-    /// A block of the present inode that is not its data.
-    pub(super) fn claim(&mut self, block: u64) -> Result<(), Obstacle> {
-        let clusters = self.claimable(&(block..block.saturating_add(1)))?;
-        self.own(clusters)
-    }
-
     fn own(&mut self, clusters: Range<u64>) -> Result<(), Obstacle> {
         let length = clusters.end - clusters.start;
         require(self.owned.insert_range(clusters) == length, "a block", "has two owners")
     }
 
-    /// Blocks of an inode that keeps the filesystem's own structures: they may be claimed already.
-    pub(super) fn claim_again(&mut self, blocks: &Range<u64>) -> Result<(), Obstacle> {
-        let clusters = self.claimable(blocks)?;
-        self.owned.insert_range(clusters);
-        Ok(())
+    /// For an inode that keeps the filesystem's own structures: its blocks may be claimed already.
+    pub(super) const fn again(&mut self) -> Again<'_, 'a> {
+        Again(self)
     }
 
     /// A block of extended attributes.
@@ -143,6 +122,44 @@ impl<'a> Owners<'a> {
     /// What is used, what is owned, and the boundaries.
     pub(super) fn finish(self) -> (BlockSet, BlockSet, BlockSet) {
         (self.used, self.owned, self.boundaries.finish())
+    }
+}
+
+/// The blocks of the present inode; it is their only owner.
+impl BlockSink for Owners<'_> {
+    fn tree(&mut self, block: u64) -> Result<(), Obstacle> {
+        let clusters = self.claimable(&(block..block.saturating_add(1)))?;
+        self.own(clusters)
+    }
+
+    fn data(&mut self, _: u64, blocks: Range<u64>, _: Written) -> Result<(), Obstacle> {
+        let mut clusters = self.claimable(&blocks)?;
+        let last = clusters.end - 1;
+        // A cluster may have the end of one extent and the beginning of the next.
+        if self.superblock.cluster_blocks > 1 && self.last_cluster == Some(clusters.start) {
+            clusters.start += 1;
+        }
+        self.last_cluster = Some(last);
+        self.own(clusters)?;
+        self.boundaries.add(blocks);
+        Ok(())
+    }
+}
+
+/// Claims blocks, whoever has them.
+pub(super) struct Again<'a, 'b>(&'a mut Owners<'b>);
+
+impl BlockSink for Again<'_, '_> {
+    fn tree(&mut self, block: u64) -> Result<(), Obstacle> {
+        let clusters = self.0.claimable(&(block..block.saturating_add(1)))?;
+        self.0.owned.insert_range(clusters);
+        Ok(())
+    }
+
+    fn data(&mut self, _: u64, blocks: Range<u64>, _: Written) -> Result<(), Obstacle> {
+        let clusters = self.0.claimable(&blocks)?;
+        self.0.owned.insert_range(clusters);
+        Ok(())
     }
 }
 

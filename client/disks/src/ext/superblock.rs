@@ -197,7 +197,7 @@ impl Superblock {
         require(self.clusters_per_group().is_multiple_of(8), "blocks per group", "are no whole bytes")?;
         let inodes = u64::from(self.inodes_per_group);
         require(inodes > 0 && inodes <= block_bits && inodes.is_multiple_of(8), "inodes per group", "are impossible")?;
-        require(inodes * u64::from(self.groups) == u64::from(raw.u32(0)), "inodes", "are not those of all groups")?;
+        require(self.inodes() == u64::from(raw.u32(0)), "inodes", "are not those of all groups")?;
         let inode_size = self.inode_bytes;
         require(
             inode_size.is_power_of_two() && (128..=self.block_bytes as usize).contains(&inode_size),
@@ -254,6 +254,11 @@ impl Superblock {
     /// Block behind a group.
     pub(super) fn group_end(&self, group: u32) -> u64 {
         (self.group_start(group) + self.blocks_per_group).min(self.blocks)
+    }
+
+    /// Inodes of all groups, which are counted from 1.
+    pub(super) fn inodes(&self) -> u64 {
+        u64::from(self.inodes_per_group) * u64::from(self.groups)
     }
 
     /// Blocks of all inodes of a group.

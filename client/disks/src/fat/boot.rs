@@ -1,6 +1,6 @@
 //! The boot sector: geometry.
 
-use super::unclean;
+use super::{table::FIRST_CLUSTER, unclean};
 use crate::{
     fields::{Fields, name},
     filesystem::Identity,
@@ -148,6 +148,11 @@ impl Boot {
     /// Byte where the first cluster begins.
     pub(super) fn data_start(&self) -> u64 {
         self.root_start() + self.root_bytes.next_multiple_of(self.sector_bytes)
+    }
+
+    /// Byte where a cluster begins; the first is 2.
+    pub(super) fn cluster_start(&self, cluster: u32) -> u64 {
+        self.data_start() + u64::from(cluster.saturating_sub(FIRST_CLUSTER)) * self.cluster_bytes
     }
 
     fn end(&self) -> u64 {

@@ -2,21 +2,15 @@
 
 use super::{
     boot::{Boot, FatType},
-    table::{Entry, FIRST_CLUSTER, Table},
+    entry::{Entry, Record},
+    table::{self, FIRST_CLUSTER, Table},
 };
 use crate::{
     blocks::BlockSet,
-    fields::Fields,
     map::{BoundaryFinder, MapOptions},
     read::Volume,
     reason::{Obstacle, require},
 };
-
-const ENTRY: usize = 32;
-const LABEL: u8 = 0x08;
-const DIRECTORY: u8 = 0x10;
-const LONG_NAME: u8 = 0x0f;
-const DELETED: u8 = 0xe5;
 
 /// What files and directories own, in clusters from 0.
 pub(super) struct Owned {
@@ -80,9 +74,9 @@ impl Walk<'_> {
             self.boundaries.add(index..index + 1);
             length += 1;
             match self.table.entry(cluster) {
-                Entry::Next(next) => cluster = next,
-                Entry::End => break,
-                Entry::Free | Entry::Bad | Entry::Invalid => {
+                table::Entry::Next(next) => cluster = next,
+                table::Entry::End => break,
+                table::Entry::Free | table::Entry::Bad | table::Entry::Invalid => {
                     return Err(Obstacle::invalid("a file", "has a cluster that is free"));
                 }
             }
@@ -95,47 +89,38 @@ impl Walk<'_> {
     fn directory(&mut self, first: u32) -> Result<(), Obstacle> {
         let mut cluster = first;
         loop {
-            let at = self.boot.data_start() + u64::from(cluster - FIRST_CLUSTER) * self.boot.cluster_bytes;
+            let at = self.boot.cluster_start(cluster);
             let raw = self.volume.read_vec(at, self.boot.cluster_bytes as usize, "directory")?;
             if self.entries(&raw)? == More::No {
                 return Ok(());
             }
             match self.table.entry(cluster) {
-                Entry::Next(next) => cluster = next,
+                table::Entry::Next(next) => cluster = next,
                 _ => return Ok(()),
             }
         }
     }
 
     fn entries(&mut self, raw: &[u8]) -> Result<More, Obstacle> {
-        for entry in raw.chunks_exact(ENTRY) {
-            match entry[0] {
-                0 => return Ok(More::No),
-                DELETED => {}
-                _ => self.entry(entry)?,
+        for raw in raw.as_chunks().0 {
+            match Entry::parse(raw, self.boot.kind) {
+                Entry::End => return Ok(More::No),
+                Entry::File(record) => self.file(&record)?,
+                Entry::LongName(_) | Entry::Nothing => {}
             }
         }
         Ok(More::Yes)
     }
 
-    fn entry(&mut self, raw: &[u8]) -> Result<(), Obstacle> {
-        let attributes = raw[11] & 0x3f;
-        if attributes & LONG_NAME == LONG_NAME || attributes & LABEL != 0 || matches!(raw[..2], [b'.', b' ' | b'.']) {
-            return Ok(());
-        }
-        let raw = Fields(raw);
-        let high = if self.boot.kind == FatType::Fat32 { u32::from(raw.u16(20)) << 16 } else { 0 };
-        let first = high | u32::from(raw.u16(26));
-        let length = u64::from(raw.u32(28));
-        let is_directory = attributes & DIRECTORY != 0;
+    fn file(&mut self, record: &Record) -> Result<(), Obstacle> {
         self.files += 1;
-        if first == 0 {
-            return require(length == 0 && !is_directory, "a file", "has no first cluster");
+        if record.first == 0 {
+            return require(record.length == 0 && !record.is_directory, "a file", "has no first cluster");
         }
-        let clusters = self.claim_chain(first)?;
-        require(length <= clusters * self.boot.cluster_bytes, "a file", "is longer than its clusters")?;
-        if is_directory {
-            self.pending.push(first);
+        let clusters = self.claim_chain(record.first)?;
+        require(record.length <= clusters * self.boot.cluster_bytes, "a file", "is longer than its clusters")?;
+        if record.is_directory {
+            self.pending.push(record.first);
         }
         Ok(())
     }

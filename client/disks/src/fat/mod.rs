@@ -6,6 +6,8 @@
 
 mod boot;
 mod directories;
+mod entry;
+mod files;
 mod table;
 
 use boot::{Boot, FatType};
@@ -13,6 +15,7 @@ use table::Table;
 
 use crate::{
     fields::Fields,
+    files::Stoppable,
     filesystem::{Filesystem, Identity, PartitionType},
     map::{Blocks, Map, MapOptions, Usage},
     read::{ReadError, Volume},
@@ -36,6 +39,12 @@ impl Filesystem for Fat {
         agree("clusters in use and clusters of files", used.count(), owned.clusters.count() + table.bad())?;
         let blocks = |set| Blocks { first_byte: boot.data_start(), bytes: boot.cluster_bytes, set };
         Ok(Map { used: blocks(used), boundaries: blocks(owned.boundaries), usage: Usage::Free, files: owned.files })
+    }
+
+    fn files(&self, volume: &Volume<'_>, visitor: &mut Stoppable<'_>) -> Result<(), Obstacle> {
+        let boot = Boot::read(volume)?;
+        let table = Table::read(volume, &boot)?;
+        files::walk(volume, &boot, &table, visitor)
     }
 }
 

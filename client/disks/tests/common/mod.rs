@@ -24,7 +24,7 @@ pub fn run(command: &mut Command) -> String {
 
 pub fn output(command: &mut Command) -> Output {
     let path = format!("{}:/sbin:/usr/sbin", std::env::var("PATH").unwrap());
-    command.env("PATH", path).env("LC_ALL", "C").env("MTOOLS_SKIP_CHECK", "1").output().unwrap()
+    command.env("PATH", path).env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("MTOOLS_SKIP_CHECK", "1").output().unwrap()
 }
 
 /// Gives a tool its input.
@@ -96,9 +96,14 @@ impl Image {
         let files = image.directory.path().join("files");
         fs::create_dir(&files).unwrap();
         tree(&files, content);
-        run(Command::new("mke2fs").args(["-q", "-F"]).args(options).arg("-d").arg(&files).arg(&image.path));
+        image.make_ext(&files, options);
         fs::remove_dir_all(&files).unwrap();
         image
+    }
+
+    /// Runs `mke2fs` with the files of a directory.
+    pub fn make_ext(&self, files: &Path, options: &[&str]) {
+        run(Command::new("mke2fs").args(["-q", "-F"]).args(options).arg("-d").arg(files).arg(&self.path));
     }
 
     /// Made by `mkfs.fat`, filled by mtools.
@@ -110,15 +115,20 @@ impl Image {
         // No links there, and holes are written out.
         fs::remove_dir_all(files.join("links")).unwrap();
         fs::remove_file(files.join("sparse")).unwrap();
-        run(Command::new("mkfs.fat").args(options).arg(&image.path));
+        image.make_fat(&files, options);
+        fs::remove_dir_all(&files).unwrap();
+        image
+    }
+
+    /// Runs `mkfs.fat`, and copies the files of a directory.
+    pub fn make_fat(&self, files: &Path, options: &[&str]) {
+        run(Command::new("mkfs.fat").args(options).arg(&self.path));
         let mut copy = Command::new("mcopy");
-        copy.args(["-s", "-Q", "-i"]).arg(&image.path);
-        for entry in fs::read_dir(&files).unwrap() {
+        copy.args(["-s", "-Q", "-m", "-i"]).arg(&self.path);
+        for entry in fs::read_dir(files).unwrap() {
             copy.arg(entry.unwrap().path());
         }
         run(copy.arg("::/"));
-        fs::remove_dir_all(&files).unwrap();
-        image
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -142,16 +152,20 @@ impl Image {
     }
 }
 
-pub fn read(disk: &(impl ReadAt + ?Sized)) -> Layout {
-    struct Borrowed<'a, T: ?Sized>(&'a T);
-    impl<T: ReadAt + ?Sized> ReadAt for Borrowed<'_, T> {
-        fn length(&self) -> u64 {
-            self.0.length()
-        }
-        fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-            self.0.read_exact_at(buf, offset)
-        }
+/// A disk that belongs to somebody else.
+pub struct Borrowed<'a, T: ?Sized>(pub &'a T);
+
+impl<T: ReadAt + ?Sized> ReadAt for Borrowed<'_, T> {
+    fn length(&self) -> u64 {
+        self.0.length()
     }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+}
+
+pub fn read(disk: &(impl ReadAt + ?Sized)) -> Layout {
     Layout::read(&Borrowed(disk), 512, &OPTIONS).unwrap()
 }
 

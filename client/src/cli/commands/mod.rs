@@ -14,7 +14,6 @@ mod show;
 mod stats;
 mod tag;
 mod undelete;
-mod unpin;
 mod update;
 mod verify;
 mod versions;
@@ -41,7 +40,7 @@ pub(crate) enum Command {
     Undelete(undelete::Undelete),
     Forget(forget::Forget),
     Pin(pin::Pin),
-    Unpin(unpin::Unpin),
+    Unpin(pin::Unpin),
     Stats(stats::Stats),
     Gc(gc::Gc),
 }

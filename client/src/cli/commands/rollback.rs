@@ -8,7 +8,7 @@ use imprint_content::Ref;
 
 use crate::cli::{Exit, context::Context, failure::CliError};
 
-use super::restore::Report;
+use super::restore::{Report, TargetArguments};
 
 /// Bring a target back to the version it held before, or to another one.
 ///
@@ -28,16 +28,22 @@ pub(crate) struct Rollback {
     /// A file or device that may hold the same data, to take it from there; may be given several times.
     #[arg(long = "seed", value_name = "DISK")]
     seeds: Vec<PathBuf>,
+    #[command(flatten)]
+    target_options: TargetArguments,
 }
 
 impl Rollback {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
-        let options = UpdateOptions { allow_older: true, seeds: self.seeds.clone(), memory: context.memory() };
+        let options = UpdateOptions {
+            allow_older: true,
+            seeds: self.seeds.clone(),
+            free_space: self.target_options.free_space(),
+            memory: context.memory(),
+        };
         let start = Instant::now();
         let rolling = rollback(&repo, &self.target, self.reference.as_ref(), options, context.progress.clone());
         let (version, outcome) = context.watch("rolling back", rolling).await?;
-        context.output.result(&Report::new(&version, &self.target, &outcome, start.elapsed()))?;
-        Ok(Exit::Done)
+        Report::new(&version, &self.target, &outcome, start.elapsed()).write(context)
     }
 }
