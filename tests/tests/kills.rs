@@ -66,7 +66,10 @@ impl Pushed {
         }
         let new: Vec<u64> = found.keys().filter(|number| !self.versions.contains_key(number)).copied().collect();
         assert!(new.len() <= 1 && new.iter().all(|number| *number > self.highest), "{new:?} after {}", self.highest);
-        assert!(acknowledged.is_none_or(|number| new == [number]), "{acknowledged:?} was acknowledged, there is {new:?}");
+        assert!(
+            acknowledged.is_none_or(|number| new == [number]),
+            "{acknowledged:?} was acknowledged, there is {new:?}"
+        );
         self.highest = self.highest.max(new.first().copied().unwrap_or(0));
         self.versions = found;
         if let Some(number) = new.first() {

@@ -54,7 +54,8 @@ impl Session {
         let Some(content) = self.model.pick(pack).and_then(|key| self.model.versions[&key].content()) else {
             return Ok(());
         };
-        let Some((purpose, id, _)) = (at as usize).checked_rem(content.objects.len()).map(|n| &content.objects[n]) else {
+        let Some((purpose, id, _)) = (at as usize).checked_rem(content.objects.len()).map(|n| &content.objects[n])
+        else {
             return Ok(());
         };
         let Some(target) = store.catalog().locate(*purpose, vec![*id]).await?[0] else { return Ok(()) };
