@@ -29,6 +29,10 @@ test: build ## Run all tests but the long ones
 test-long: build ## Run the long versions of the tests; goes on where it was stopped (ARGS=--again starts over)
 	@tests/scripts/test-long.sh $(TARGET_DIR) $(ARGS)
 
+.PHONY: test-planted
+test-planted: setup ## Plant bugs in a copy of the tree, and demand that a test finds each (ARGS=NAME... for some)
+	@tests/scripts/planted.sh $(TARGET_DIR) $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check formatting and lints, as CI does
 	$(CARGO) fmt --all --check

@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Range, sync::Arc};
 use imprint_content::ChunkId;
 
 use crate::{
-    Error, Progress, Repository, Version,
+    DiskLayout, Error, PartitionLayout, Progress, Repository, Version,
     extents::{ExtentCursor, ExtentMap, PlacedExtent},
     restore::blocking,
     verify::MAX_REPORTED,
@@ -30,6 +30,17 @@ pub struct DiffOutcome {
     pub ranges: u64,
     /// The first 1000 of them.
     pub changed: Vec<Range<u64>>,
+    /// The partitions of the second version, where its layout is known.
+    pub partitions: Vec<PartitionChange>,
+}
+
+/// How much of a partition changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionChange {
+    /// The partition, as the second version describes it.
+    pub partition: PartitionLayout,
+    /// Bytes of it in changed ranges.
+    pub changed_bytes: u64,
 }
 
 /// Compares `to` with `from`. Only trees are fetched.
@@ -41,11 +52,15 @@ pub async fn diff(
 ) -> Result<DiffOutcome, Error> {
     let from_tree = repository.tree(from, None, &progress).await?;
     let to_tree = repository.tree(to, Some((from, &from_tree)), &progress).await?;
-    blocking(move || compare(&from_tree, &to_tree)).await?
+    let layout = DiskLayout::decode(&to.content.layout);
+    let partitions = layout.map_or_else(Vec::new, |layout| layout.partitions);
+    blocking(move || compare(&from_tree, &to_tree, partitions)).await?
 }
 
-fn compare(from: &ExtentMap, to: &ExtentMap) -> Result<DiffOutcome, Error> {
+fn compare(from: &ExtentMap, to: &ExtentMap, partitions: Vec<PartitionLayout>) -> Result<DiffOutcome, Error> {
     let mut outcome = DiffOutcome { from_bytes: from.length(), to_bytes: to.length(), ..DiffOutcome::default() };
+    let unchanged = |partition| PartitionChange { partition, changed_bytes: 0 };
+    outcome.partitions = partitions.into_iter().map(unchanged).collect();
     let mut unknown: HashSet<ChunkId> = HashSet::new();
     let mut lengths = 0u64;
     let (mut ours, mut theirs) = (to.cursor_at(0)?, from.cursor_at(0)?);
@@ -71,6 +86,11 @@ fn compare(from: &ExtentMap, to: &ExtentMap) -> Result<DiffOutcome, Error> {
 
 impl DiffOutcome {
     fn add(&mut self, range: Range<u64>, last_end: &mut Option<u64>) {
+        for change in &mut self.partitions {
+            let partition = change.partition.range();
+            let common = range.start.max(partition.start)..range.end.min(partition.end);
+            change.changed_bytes += common.end.saturating_sub(common.start);
+        }
         let joins = *last_end == Some(range.start);
         *last_end = Some(range.end);
         if joins {

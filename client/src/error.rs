@@ -80,6 +80,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A stream is written to a file before it is pushed.
+    #[error("cannot write standard input to a file in {directory}")]
+    Spool {
+        /// Where the file is.
+        directory: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A location that is neither a directory nor a URL.
     #[error("{0:?} is not a repository: expected a directory or a URL such as http://host:7070")]
     Location(String),
@@ -124,7 +132,7 @@ impl Error {
             Self::Repository(failure) => failure.kind,
             Self::Source(error) => error.kind(),
             Self::Target(error) => error.kind(),
-            Self::Io { source, .. } => kind_of_io(source),
+            Self::Io { source, .. } | Self::Spool { source, .. } => kind_of_io(source),
             Self::Disk(error) => kind_of_io(&error.source),
             Self::Name(_) | Self::Location(_) | Self::Unsupported(_) => Kind::Invalid,
             Self::NotEmbedded
@@ -169,7 +177,7 @@ impl Error {
             Self::StreamClosed => "STREAM_CLOSED",
             Self::CannotResend => "CANNOT_RESEND",
             Self::NeverComplete(_) => "NEVER_COMPLETE",
-            Self::Io { .. } => "IO",
+            Self::Io { .. } | Self::Spool { .. } => "IO",
             Self::WorkerStopped => "WORKER_STOPPED",
         }
     }
@@ -190,6 +198,9 @@ impl Error {
             }
             Self::Older { .. } => "to go back use `imprint rollback`, or add --allow-older".into(),
             Self::NothingBefore(_) => "name the version: `imprint rollback TARGET REF`".into(),
+            Self::Spool { .. } => {
+                "set TMPDIR to a directory with room for the data of the image, or push a file or device".into()
+            }
             Self::CannotResend => "push again: what was lost will be sent then".into(),
             Self::NotEmbedded => "give a URL, or build with the feature `embedded`".into(),
             _ => String::new(),

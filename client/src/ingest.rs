@@ -7,12 +7,13 @@
 use std::{collections::HashSet, num::NonZero, ops::Range, sync::Arc, thread};
 
 use bytes::Bytes;
-use imprint_content::{ChunkId, Extent, ObjectId, Profile};
+use imprint_content::{ChunkId, Extent, ObjectId};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::{
     Error, Progress,
     cutting::{Cut, ExpectedChunk, SectionCutter, TakeCuts},
+    disk::Cutting,
     extents::{ExtentCursor, ExtentMap, PlacedExtent},
     source::{Source, SourceKind},
 };
@@ -84,17 +85,17 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     /// Starts the workers. They stop when this is dropped.
-    pub(crate) fn read(source: &Source, profile: Profile, base: Option<&Base>, progress: &Arc<Progress>) -> Self {
-        Self::start(source, profile, &Keep::AllBut(base.cloned()), progress, default_workers())
+    pub(crate) fn read(source: &Source, cutting: &Cutting, base: Option<&Base>, progress: &Arc<Progress>) -> Self {
+        Self::start(source, cutting, &Keep::AllBut(base.cloned()), progress, default_workers())
     }
 
     /// Like [`read`](Self::read), for who only wants to know what is there: bytes are dropped once they are hashed.
-    pub(crate) fn survey(source: &Source, profile: Profile, progress: &Arc<Progress>) -> Self {
-        Self::start(source, profile, &Keep::Nothing, progress, default_workers())
+    pub(crate) fn survey(source: &Source, cutting: &Cutting, progress: &Arc<Progress>) -> Self {
+        Self::start(source, cutting, &Keep::Nothing, progress, default_workers())
     }
 
-    fn start(source: &Source, profile: Profile, keep: &Keep, progress: &Arc<Progress>, most_workers: usize) -> Self {
-        let sections = source.length().map(|length| length.div_ceil(profile.section) as usize);
+    fn start(source: &Source, cutting: &Cutting, keep: &Keep, progress: &Arc<Progress>, most_workers: usize) -> Self {
+        let sections = source.length().map(|length| length.div_ceil(cutting.profile.section) as usize);
         let workers = match source.kind() {
             SourceKind::Stream => 1,
             SourceKind::File | SourceKind::BlockDevice => most_workers.min(sections.unwrap_or(1)).max(1),
@@ -103,7 +104,7 @@ impl Pieces {
             let (out, queue) = mpsc::channel(QUEUED_BATCHES / workers);
             let worker = Worker {
                 source: source.clone(),
-                profile,
+                cutting: cutting.clone(),
                 keep: keep.clone(),
                 progress: Arc::clone(progress),
                 out,
@@ -134,7 +135,7 @@ impl Pieces {
 
 struct Worker {
     source: Source,
-    profile: Profile,
+    cutting: Cutting,
     keep: Keep,
     progress: Arc<Progress>,
     out: Sender<Result<Message, Error>>,
@@ -167,25 +168,66 @@ impl Worker {
     }
 
     fn cut_sections(&mut self, length: u64, first: usize, step: usize) -> Result<(), Stop> {
-        let section = self.profile.section;
+        let section = self.cutting.profile.section;
         let mut buffer = vec![0; READ_BYTES];
         for start in (first as u64 * section..length).step_by(step * section as usize) {
-            let range = start..(start + section).min(length);
-            let mut cuts = self.start_section(start)?;
-            let mut at = start;
-            for data in self.data_granules(&range)? {
-                cuts.cutter.add_zeros(data.start - at);
-                at = data.start;
-                while at < data.end {
-                    let read = &mut buffer[..(data.end - at).min(READ_BYTES as u64) as usize];
-                    self.source.read_at(read, at)?;
-                    at += read.len() as u64;
-                    self.add(&mut cuts, read)?;
-                }
-            }
-            cuts.cutter.add_zeros(range.end - at);
-            self.end_section(cuts)?;
+            self.cut_section(&(start..(start + section).min(length)), &mut buffer)?;
         }
+        Ok(())
+    }
+
+    fn cut_section(&mut self, section: &Range<u64>, buffer: &mut [u8]) -> Result<(), Stop> {
+        let unused = self.cutting.captured_unused(section);
+        let mut boundaries = self.cutting.boundaries(section);
+        for range in &unused {
+            boundaries.extend(self.remnants(range, buffer)?);
+        }
+        boundaries.sort_unstable();
+        let mut cuts = self.start_section(section.start, boundaries)?;
+        cuts.place.unused = unused.into_iter().rev().collect();
+        let mut at = section.start;
+        for (start, extent) in self.cutting.omitted(section) {
+            self.cut_range(&mut cuts, at..start, buffer)?;
+            let SectionCuts { cutter, place } = &mut cuts;
+            cutter.leave_out(extent.length, &mut Taker { worker: self, place })?;
+            self.add_piece(Piece::Known(extent), place)?;
+            at = start + extent.length;
+        }
+        self.cut_range(&mut cuts, at..section.end, buffer)?;
+        self.end_section(cuts)
+    }
+
+    /// Boundaries in a range that no filesystem uses. It is read twice, the second time from the kernel's memory.
+    fn remnants(&self, range: &Range<u64>, buffer: &mut [u8]) -> Result<Vec<u64>, Stop> {
+        let mut finder = self.cutting.remnant_finder(range.start);
+        let mut at = range.start;
+        for data in self.data_granules(range)? {
+            finder.add_zeros(data.start - at);
+            at = data.start;
+            while at < data.end {
+                let read = &mut buffer[..(data.end - at).min(READ_BYTES as u64) as usize];
+                self.source.read_at(read, at)?;
+                at += read.len() as u64;
+                finder.add(read);
+            }
+        }
+        finder.add_zeros(range.end - at);
+        Ok(finder.finish())
+    }
+
+    fn cut_range(&mut self, cuts: &mut SectionCuts, range: Range<u64>, buffer: &mut [u8]) -> Result<(), Stop> {
+        let mut at = range.start;
+        for data in self.data_granules(&range)? {
+            cuts.cutter.add_zeros(data.start - at);
+            at = data.start;
+            while at < data.end {
+                let read = &mut buffer[..(data.end - at).min(READ_BYTES as u64) as usize];
+                self.source.read_at(read, at)?;
+                at += read.len() as u64;
+                self.add(cuts, read)?;
+            }
+        }
+        cuts.cutter.add_zeros(range.end - at);
         Ok(())
     }
 
@@ -193,8 +235,8 @@ impl Worker {
         let mut buffer = vec![0; READ_BYTES];
         let mut at = 0;
         loop {
-            let mut cuts = self.start_section(at)?;
-            let end = at + self.profile.section;
+            let end = at + self.cutting.profile.section;
+            let mut cuts = self.start_section(at, Vec::new())?;
             let mut is_over = false;
             while at < end && !is_over {
                 let wanted = (end - at).min(READ_BYTES as u64) as usize;
@@ -210,12 +252,15 @@ impl Worker {
         }
     }
 
-    fn start_section(&self, start: u64) -> Result<SectionCuts, Stop> {
+    fn start_section(&self, start: u64, boundaries: Vec<u64>) -> Result<SectionCuts, Stop> {
         let base = match &self.keep {
             Keep::AllBut(Some(base)) => Some(base.extents.cursor_at(start)?),
             Keep::AllBut(None) | Keep::Nothing => None,
         };
-        Ok(SectionCuts { cutter: SectionCutter::new(self.profile), place: Place { offset: start, base } })
+        Ok(SectionCuts {
+            cutter: SectionCutter::divided(self.cutting.profile, start, boundaries),
+            place: Place { offset: start, base, unused: Vec::new() },
+        })
     }
 
     fn add(&mut self, cuts: &mut SectionCuts, bytes: &[u8]) -> Result<(), Stop> {
@@ -232,7 +277,7 @@ impl Worker {
 
     /// Where data may be, in whole granules: what lies between them is zero.
     fn data_granules(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, Stop> {
-        let granule = self.profile.zero_granule as u64;
+        let granule = self.cutting.profile.zero_granule as u64;
         let mut merged: Vec<Range<u64>> = Vec::new();
         for data in self.source.data_ranges(range.clone())? {
             let start = (data.start / granule * granule).max(range.start);
@@ -251,6 +296,11 @@ impl Worker {
             Cut::Chunk(bytes) => self.recognise(ChunkId::of(bytes), bytes, place)?,
             Cut::Expected(id, bytes) => self.recognise(*id, bytes, place)?,
         };
+        self.progress.add_unused(place.unused_bytes(&piece.extent()));
+        self.add_piece(piece, place)
+    }
+
+    fn add_piece(&mut self, piece: Piece, place: &mut Place) -> Result<(), Stop> {
         let length = piece.extent().length;
         place.offset += length;
         self.progress.add_done(length);
@@ -311,6 +361,8 @@ impl TakeCuts<Stop> for Taker<'_> {
 struct Place {
     offset: u64,
     base: Option<ExtentCursor>,
+    /// What no filesystem uses and is captured nevertheless, descending.
+    unused: Vec<Range<u64>>,
 }
 
 impl Place {
@@ -325,6 +377,17 @@ impl Place {
         Ok(extent.and_then(|extent| Some(ExpectedChunk { id: extent.chunk()?, length: extent.length as usize })))
     }
 
+    /// How many bytes of the next extent are data that no filesystem uses.
+    fn unused_bytes(&mut self, next: &Extent) -> u64 {
+        let end = self.offset + next.length;
+        while self.unused.pop_if(|range| range.end <= self.offset).is_some() {}
+        if next.chunk().is_none() {
+            return 0;
+        }
+        let within = self.unused.iter().rev().take_while(|range| range.start < end);
+        within.map(|range| range.end.min(end) - range.start.max(self.offset)).sum()
+    }
+
     /// The base's extent that starts here.
     fn here(&mut self) -> Result<Option<PlacedExtent>, Error> {
         let Some(base) = &mut self.base else { return Ok(None) };
@@ -333,97 +396,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::Cursor, os::unix::fs::FileExt};
-
-    use imprint_content::tree::TreeBuilder;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Sections of 256 KiB, so that small images have many.
-    const PROFILE: Profile =
-        Profile { min_chunk: 2 << 10, avg_chunk: 8 << 10, max_chunk: 32 << 10, section: 256 << 10, ..Profile::V1 };
-
-    fn pieces(source: &Source, base: Option<&Base>, workers: usize) -> Vec<Piece> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut pieces = Pieces::start(source, PROFILE, &Keep::AllBut(base.cloned()), &Arc::default(), workers);
-        let mut all = Vec::new();
-        runtime.block_on(async {
-            while let Some(batch) = pieces.next().await.unwrap() {
-                all.extend(batch);
-            }
-        });
-        all
-    }
-
-    fn root(pieces: &[Piece]) -> imprint_content::NodeId {
-        let (mut tree, mut nodes) = (TreeBuilder::new(), Vec::new());
-        for piece in pieces {
-            tree.push(piece.extent(), &mut nodes);
-        }
-        tree.finish(&mut nodes).id
-    }
-
-    /// Runs of holes, written zeros and data, in units of 1000 bytes, so that nothing is aligned.
-    fn any_image() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
-        prop::collection::vec((0u8..3, 1usize..400, any::<u8>()), 0..10)
-    }
-
-    /// The image as a file with holes, and as bytes.
-    fn write(runs: &[(u8, usize, u8)]) -> (tempfile::NamedTempFile, Vec<u8>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut bytes = Vec::new();
-        for (kind, length, seed) in runs {
-            let run: Vec<u8> = match kind {
-                2 => (0..length * 1000).map(|n| ((n / 7) as u8).wrapping_mul(31) ^ (n as u8) ^ seed).collect(),
-                _ => vec![0; length * 1000],
-            };
-            if *kind > 0 {
-                file.as_file().write_all_at(&run, bytes.len() as u64).unwrap();
-            }
-            bytes.extend(run);
-        }
-        file.as_file().set_len(bytes.len() as u64).unwrap();
-        (file, bytes)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn the_tree_depends_on_bytes_only(runs in any_image()) {
-            let (sparse, bytes) = write(&runs);
-            let full = tempfile::NamedTempFile::new().unwrap();
-            full.as_file().write_all_at(&bytes, 0).unwrap();
-            let sparse = Source::open(sparse.path()).unwrap();
-            let expected = root(&pieces(&sparse, None, 1));
-            for workers in 2..5 {
-                prop_assert_eq!(root(&pieces(&sparse, None, workers)), expected, "{} workers", workers);
-            }
-            prop_assert_eq!(root(&pieces(&Source::open(full.path()).unwrap(), None, 3)), expected);
-            prop_assert_eq!(root(&pieces(&Source::stream(Cursor::new(bytes)), None, 1)), expected);
-        }
-
-        #[test]
-        fn what_the_base_has_is_known_and_the_tree_is_the_same(runs in any_image(), changed in 0usize..400_000) {
-            let (file, mut bytes) = write(&runs);
-            let source = Source::open(file.path()).unwrap();
-            let directory = tempfile::tempdir().unwrap();
-            let mut extents = crate::extents::ExtentWriter::create(directory.path()).unwrap();
-            for piece in pieces(&source, None, 2) {
-                extents.push(piece.extent(), &mut Vec::new()).unwrap();
-            }
-            let (extents, _) = extents.finish(&mut Vec::new()).unwrap();
-            let base = Base { extents, damaged: Arc::default() };
-            let again = pieces(&source, Some(&base), 2);
-            prop_assert!(again.iter().all(|piece| matches!(piece, Piece::Known(_))));
-            if let Some(byte) = bytes.get_mut(changed) {
-                *byte ^= 0x55;
-                let stream = Source::stream(Cursor::new(bytes));
-                let new = pieces(&stream, Some(&base), 1);
-                prop_assert!(new.iter().any(|piece| matches!(piece, Piece::Candidate(..))));
-                prop_assert_ne!(root(&new), root(&again));
-            }
-        }
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ mod repository;
 mod restore;
 mod retention;
 mod retry;
+mod scrub;
 pub mod source;
 pub mod system;
 pub mod target;
@@ -22,13 +23,19 @@ mod tree_cache;
 mod verify;
 
 pub use collect::{CollectOptions, CollectPhase, CollectProgress, CollectReport, collect};
-pub use diff::{DiffOutcome, diff};
-pub use disk::{DiskLayout, PartitionLayout, inspect};
+pub use diff::{DiffOutcome, PartitionChange, diff};
+pub use disk::{DiskLayout, Division, PartitionLayout, RemnantFinder, Swap, inspect};
 pub use error::Error;
 pub use progress::{Phase, Progress};
 pub use push::{PushOptions, PushOutcome, push};
 pub use repository::{Access, DEFAULT_RETRY_FOR, Image, Location, Repository, Stats, Tag, Version};
-pub use restore::{FreeSpace, RestoreOptions, RestoreOutcome, UpdateOptions, restore, rollback, update};
+pub use restore::{
+    FilesystemGrowth, FreeSpace, Growing, GrownPartition, RestoreOptions, RestoreOutcome, TableFit, UpdateOptions,
+    restore, rollback, update,
+};
 pub use retention::{ForgetMode, KeepRules, RemovedVersion, VersionFate};
+pub use scrub::{
+    DamagedPack, DamagedVersion, PackState, ScrubOptions, ScrubPhase, ScrubProgress, ScrubReport, ScrubStep, scrub,
+};
 pub use tree_cache::TreeCache;
 pub use verify::{TargetReport, VersionReport, verify_target, verify_version};

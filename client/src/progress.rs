@@ -18,6 +18,8 @@ pub enum Phase {
     Finishing,
     /// The repository cannot be reached: waiting before the next attempt.
     Waiting,
+    /// Writing standard input to a file, before anything else.
+    Spooling,
 }
 
 /// Counters of one operation, in bytes of the image unless they say otherwise.
@@ -29,6 +31,7 @@ pub struct Progress {
     new: AtomicU64,
     reused: AtomicU64,
     transferred: AtomicU64,
+    unused: AtomicU64,
 }
 
 impl Progress {
@@ -47,7 +50,8 @@ impl Progress {
             2 => Phase::ReadingTarget,
             3 => Phase::Transferring,
             4 => Phase::Finishing,
-            _ => Phase::Waiting,
+            5 => Phase::Waiting,
+            _ => Phase::Spooling,
         }
     }
 
@@ -81,6 +85,12 @@ impl Progress {
         self.transferred.load(Relaxed)
     }
 
+    /// Bytes of data that were captured although no filesystem uses them.
+    #[must_use]
+    pub fn unused_bytes(&self) -> u64 {
+        self.unused.load(Relaxed)
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
@@ -107,6 +117,12 @@ impl Progress {
 
     pub(crate) fn add_reused(&self, bytes: u64) {
         self.reused.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn add_unused(&self, bytes: u64) {
+        if bytes > 0 {
+            self.unused.fetch_add(bytes, Relaxed);
+        }
     }
 
     pub(crate) fn add_transferred(&self, bytes: u64) {

@@ -12,6 +12,7 @@ use crate::{
     fetch::{Need, fetch_chunks},
     restore::blocking,
     source::{Source, SourceKind},
+    target::{Held, Override, overrides::put_image_bytes},
 };
 
 /// A version that was read whole and is intact.
@@ -96,38 +97,66 @@ fn list_data(extents: &ExtentMap, found: &mpsc::Sender<Vec<Need>>, progress: &Pr
     Ok(())
 }
 
-/// Reads the target and compares it with the version's tree; nothing is written.
+/// Reads the target and compares it with the version's tree, and with what is remembered to stand there instead of the
+/// version's bytes; nothing is written.
 pub async fn verify_target(
     repository: &Repository,
     version: &Version,
     path: &Path,
+    held: Option<&Held>,
     progress: Arc<Progress>,
 ) -> Result<TargetReport, Error> {
+    let held = held.filter(|held| held.complete && held.version == version.id.to_string());
+    let expected = held.map(|held| Expected { overrides: held.overrides.clone(), length: held.target_length });
+    let expected = expected.unwrap_or_default();
     let extents = repository.tree(version, None, &progress).await?;
     progress.set_total(extents.length());
     progress.enter(Phase::Transferring);
     let path = path.to_owned();
     blocking(move || {
         let target = Source::open(&path)?;
-        compare(&target, &extents, &progress)
+        compare(&target, &extents, &expected, &progress)
     })
     .await?
 }
 
-fn compare(target: &Source, extents: &ExtentMap, progress: &Progress) -> Result<TargetReport, Error> {
+/// How a target may differ from its version.
+#[derive(Default)]
+struct Expected {
+    overrides: Vec<Override>,
+    /// The length that the version was fitted to.
+    length: Option<u64>,
+}
+
+fn compare(
+    target: &Source,
+    extents: &ExtentMap,
+    expected: &Expected,
+    progress: &Progress,
+) -> Result<TargetReport, Error> {
     let mut report = TargetReport { image_bytes: extents.length(), ..TargetReport::default() };
     let length = target.length().unwrap_or(0);
+    // Of what lies behind the end of a fitted target the restore has made sure that nobody needs it.
+    let end = expected.length.map_or(extents.length(), |fitted| fitted.min(extents.length()));
+    let view = View { target, overrides: &expected.overrides, end };
     let mut buffer = Vec::new();
     let mut cursor = extents.cursor_at(0)?;
-    while let Some(placed) = cursor.read()? {
-        if placed.end() > length || !matches(target, &placed, &mut buffer)? {
-            report.add(placed.offset..placed.end());
+    while let Some(placed) = cursor.read()?.filter(|placed| placed.offset < end) {
+        let is_free = placed.extent.kind == ExtentKind::Free;
+        if placed.end().min(end) > length || !(is_free || view.matches(&placed, &mut buffer)?) {
+            report.add(placed.offset..placed.end().min(end));
         }
         progress.add_done(placed.extent.length);
     }
+    for wanted in &expected.overrides {
+        if !view.has(wanted, &mut buffer)? {
+            report.add(wanted.range());
+        }
+    }
     // A disk may be larger than its image; a longer file is another file.
-    if target.kind() == SourceKind::File && length > extents.length() {
-        report.add(extents.length()..length);
+    let file_end = expected.length.unwrap_or(extents.length());
+    if target.kind() == SourceKind::File && length > file_end {
+        report.add(file_end..length);
     }
     Ok(report)
 }
@@ -144,27 +173,53 @@ impl TargetReport {
     }
 }
 
-fn matches(target: &Source, placed: &PlacedExtent, buffer: &mut Vec<u8>) -> Result<bool, Error> {
-    match placed.extent.kind {
-        ExtentKind::Free => Ok(true),
-        ExtentKind::Data(id) => {
-            buffer.resize(placed.extent.length as usize, 0);
-            target.read_at(buffer, placed.offset)?;
-            Ok(ChunkId::of(buffer) == id)
-        }
-        ExtentKind::Zero => {
-            for data in target.data_ranges(placed.offset..placed.end())? {
-                let mut at = data.start;
-                while at < data.end {
-                    buffer.resize((data.end - at).min(1 << 20) as usize, 0);
-                    target.read_at(buffer, at)?;
-                    if !is_zero(buffer) {
-                        return Ok(false);
-                    }
-                    at += buffer.len() as u64;
-                }
+/// The target, with what its version has where something else was put.
+struct View<'a> {
+    target: &'a Source,
+    overrides: &'a [Override],
+    end: u64,
+}
+
+impl View<'_> {
+    fn matches(&self, placed: &PlacedExtent, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        match placed.extent.kind {
+            ExtentKind::Free => Ok(true),
+            ExtentKind::Data(id) => {
+                buffer.clear();
+                buffer.resize(placed.extent.length as usize, 0);
+                let there = (placed.end().min(self.end) - placed.offset) as usize;
+                self.target.read_at(&mut buffer[..there], placed.offset)?;
+                put_image_bytes(self.overrides, buffer, placed.offset);
+                Ok(ChunkId::of(buffer) == id)
             }
-            Ok(true)
+            ExtentKind::Zero => self.is_zero(placed.offset..placed.end().min(self.end), buffer),
         }
+    }
+
+    fn is_zero(&self, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        for data in self.target.data_ranges(range)? {
+            let mut at = data.start;
+            while at < data.end {
+                buffer.resize((data.end - at).min(1 << 20) as usize, 0);
+                self.target.read_at(buffer, at)?;
+                put_image_bytes(self.overrides, buffer, at);
+                if !is_zero(buffer) {
+                    return Ok(false);
+                }
+                at += buffer.len() as u64;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether an override stands where it should.
+    fn has(&self, wanted: &Override, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+        let end = wanted.offset.saturating_add(wanted.bytes.len() as u64);
+        if self.target.length().is_none_or(|length| length < end) {
+            return Ok(wanted.bytes.is_empty());
+        }
+        buffer.resize(wanted.bytes.len(), 0);
+        self.target.read_at(buffer, wanted.offset)?;
+        Ok(*buffer == wanted.bytes)
     }
 }

@@ -111,6 +111,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// Decisions that were acknowledged may be missing from the end of the journal.
+    #[error("the end of {path} is in doubt: {why}; nothing was changed")]
+    JournalInDoubt {
+        /// The journal.
+        path: PathBuf,
+        /// What speaks against it.
+        why: String,
+    },
     /// A pack is intact, and written by a version of Imprint that this one does not understand.
     #[error("pack {pack} needs a newer Imprint: {why}")]
     PackTooNew {
@@ -260,6 +268,7 @@ impl Error {
             | Self::Idle { .. } => Kind::Unavailable,
             Self::RecordCorrupt { .. }
             | Self::FileCorrupt { .. }
+            | Self::JournalInDoubt { .. }
             | Self::PackMissing(_)
             | Self::ObjectMissing(_)
             | Self::TreeUnreadable { .. }
@@ -287,6 +296,7 @@ impl Error {
             Self::WrongBytes(_) => "WRONG_BYTES",
             Self::RecordCorrupt { .. } => "RECORD_CORRUPT",
             Self::FileCorrupt { .. } => "FILE_CORRUPT",
+            Self::JournalInDoubt { .. } => "JOURNAL_IN_DOUBT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
             Self::TreeUnreadable { .. } => "TREE_UNREADABLE",
@@ -346,6 +356,11 @@ impl Error {
             Self::NotEmpty(_) => "choose an empty or new directory".into(),
             Self::FileCorrupt { .. } => {
                 "`imprint-server rebuild` recreates what can be derived from packs and journal".into()
+            }
+            Self::JournalInDoubt { .. } => {
+                "look for a better copy of the journal; `imprint-server rebuild --accept-lost-decisions` goes on without \
+                 what is in doubt, and keeps a copy of it"
+                    .into()
             }
             _ => String::new(),
         }

@@ -21,6 +21,7 @@ need clang clang
 need '/usr/lib/*/libclang*.so*' libclang-dev
 need /usr/sbin/mkfs.ext4 e2fsprogs
 need /usr/sbin/sfdisk fdisk
+need /usr/sbin/sgdisk gdisk
 need /usr/sbin/losetup mount
 need strace strace
 need /usr/sbin/mkfs.fat dosfstools

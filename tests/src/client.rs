@@ -7,8 +7,8 @@ use std::{
 };
 
 use imprint_client::{
-    Access, DiffOutcome, Error, FreeSpace, Location, Progress, PushOptions, PushOutcome, Repository, RestoreOptions,
-    RestoreOutcome, TreeCache, UpdateOptions, Version, VersionReport, source::Source, target::Memory,
+    Access, DiffOutcome, Error, FreeSpace, Growing, Location, Progress, PushOptions, PushOutcome, Repository,
+    RestoreOptions, RestoreOutcome, TreeCache, UpdateOptions, Version, VersionReport, source::Source, target::Memory,
 };
 use imprint_content::ImageName;
 use tempfile::TempDir;
@@ -152,6 +152,8 @@ impl Client {
             following: None,
             seeds: Vec::new(),
             free_space: FreeSpace::Discard,
+            size: None,
+            growing: Growing::No,
             memory: self.memory.clone(),
         }
     }
@@ -163,6 +165,7 @@ impl Client {
             allow_older: false,
             seeds: Vec::new(),
             free_space: FreeSpace::Discard,
+            growing: Growing::No,
             memory: self.memory.clone(),
         }
     }

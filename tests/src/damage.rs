@@ -12,6 +12,8 @@ use crate::files::{flip, length};
 pub enum Damage {
     /// One byte is another.
     Flip(u64),
+    /// One bit is another, counted from the start of the file.
+    FlipBit(u64),
     /// Only so many bytes are left.
     Truncate(u64),
     /// The file is gone.
@@ -25,6 +27,11 @@ impl Damage {
     pub fn inflict(self, path: &Path) {
         match self {
             Self::Flip(offset) => flip(path, offset),
+            Self::FlipBit(bit) => {
+                let mut bytes = fs::read(path).unwrap();
+                bytes[bit as usize / 8] ^= 1 << (bit % 8);
+                fs::write(path, bytes).unwrap();
+            }
             Self::Truncate(left) => File::options().write(true).open(path).unwrap().set_len(left).unwrap(),
             Self::Remove => fs::remove_file(path).unwrap(),
             Self::Zero(start) => {

@@ -29,6 +29,12 @@ impl LoopDevice {
         Self::with(file, &["-r"])
     }
 
+    /// The same, with sectors of so many bytes.
+    #[must_use]
+    pub fn with_sectors(file: &Path, bytes: u32) -> Option<Self> {
+        Self::with(file, &["-b", &bytes.to_string()])
+    }
+
     fn with(file: &Path, options: &[&str]) -> Option<Self> {
         if !is_root() {
             return None;

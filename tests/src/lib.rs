@@ -3,6 +3,7 @@
 //! Whatever goes wrong in here is a test that failed, so it panics and says where.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)] // support code of tests only
 
+pub mod allocation;
 pub mod client;
 pub mod damage;
 pub mod devices;

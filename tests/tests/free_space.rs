@@ -104,7 +104,7 @@ async fn any_sequence_of_restores(target: &Path, seed: u64, steps: usize) {
             panic!("step {step}, version {}, {free_space:?}: byte {at} is wrong", number + 1);
         }
         let version = client.version(&format!("lab/pc@{}", number + 1)).await;
-        let report = verify_target(&client.repository, &version, target, Arc::default()).await.unwrap();
+        let report = verify_target(&client.repository, &version, target, None, Arc::default()).await.unwrap();
         assert_eq!(report.different, []);
     }
 }

@@ -79,6 +79,7 @@ impl Repository for Proxy {
     type ForgetVersionsStream = Answers<v1::VersionFate>;
     type ListRemovedStream = Answers<v1::RemovedVersion>;
     type CollectStream = Answers<v1::CollectResponse>;
+    type ScrubStream = Answers<v1::ScrubResponse>;
 
     async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
         self.honest.clone().describe(request.into_inner()).await
@@ -160,6 +161,10 @@ impl Repository for Proxy {
 
     async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<Self::CollectStream>, Status> {
         Ok(changed(self.honest.clone().collect(request.into_inner()).await?, |_| {}))
+    }
+
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        Ok(changed(self.honest.clone().scrub(request.into_inner()).await?, |_| {}))
     }
 
     async fn undelete_version(

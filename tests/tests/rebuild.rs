@@ -364,6 +364,9 @@ async fn a_damaged_journal_is_never_cut_off() {
             _ => whole,
         };
         assert_eq!(length(&damaged.repository().join("journal")), expected, "{damage:?}");
+        let reason = assert_corrupt(damaged.rebuilt().await, &format!("{damage:?}, rebuilt")).reason().to_owned();
+        assert_eq!(length(&damaged.repository().join("journal")), expected, "{damage:?}, {reason}");
+        assert!(!damaged.repository().join("catalog.old-1").exists(), "{damage:?}, {reason}");
     }
     // Without a catalog that knows better, damage in the middle is still found.
     for damage in [Damage::Flip(60), Damage::Flip(whole / 2)] {
@@ -372,6 +375,27 @@ async fn a_damaged_journal_is_never_cut_off() {
         assert_corrupt(damaged.read().await, &format!("{damage:?} without a catalog"));
         assert_corrupt(damaged.rebuilt().await, &format!("{damage:?}, rebuilt"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_gives_up_an_acknowledged_decision_only_when_it_is_told_to() {
+    let small = Small::new().await;
+    Client::embedded(&small.repository()).await.push(&small.image, "lab/pc").await;
+    let data = small.repository();
+    let journal = data.join("journal");
+    Damage::Flip(length(&journal) - 1).inflict(&journal);
+    let before = fs::read(&journal).unwrap();
+    let refused = server(&["rebuild"], &data);
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("in doubt") && refused.stderr.contains("--accept-lost-decisions"), "{refused}");
+    assert_eq!(fs::read(&journal).unwrap(), before);
+
+    let ended = server(&["rebuild", "--accept-lost-decisions"], &data);
+    assert_eq!(ended.code(), 0, "{ended}");
+    let left = fs::read(&journal).unwrap();
+    let cut = fs::read(data.join(format!("journal.cut-{}", left.len()))).unwrap();
+    assert_eq!([left, cut].concat(), before, "what was cut off is kept");
+    small.read().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

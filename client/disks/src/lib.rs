@@ -24,4 +24,4 @@ pub use layout::{Content, Layout, Partition};
 pub use map::{Map, MapOptions, Usage};
 pub use read::{ReadAt, ReadError};
 pub use reason::Reason;
-pub use table::TableKind;
+pub use table::{Grown, Growth, Misfit, PartitionTable, Patch, Resized, Slot, TableKind};

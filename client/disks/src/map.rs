@@ -129,6 +129,11 @@ impl BoundaryFinder {
         }
     }
 
+    /// The boundaries that are known.
+    pub(crate) const fn so_far(&self) -> &BlockSet {
+        &self.boundaries
+    }
+
     pub(crate) fn finish(self) -> BlockSet {
         self.boundaries
     }

@@ -185,6 +185,18 @@ fn counts_that_do_not_agree_are_plain_bytes() {
     assert_eq!(owners, Reason::Invalid { what: "a block", why: "has two owners" });
 }
 
+/// All counts agree: one block has two owners, and another has none.
+#[test]
+fn a_block_that_changed_its_owner_is_plain_bytes() {
+    for options in [&["-t", "ext2", "-b", "1024"][..], &["-t", "ext4", "-O", "^extent,^64bit,^metadata_csum"]] {
+        let image = Image::ext(64 * MIB, MIB, options);
+        let block = run(Command::new("debugfs").args(["-R", "bmap sparse 0"]).arg(&image.path));
+        image.debugfs(&format!("sif \"directory-4/1/file 4\" block[0] {}\n", block.trim()));
+        let expected = Reason::Invalid { what: "a block", why: "has two owners, and another none" };
+        assert_eq!(reason(&image.layout()), expected);
+    }
+}
+
 /// In use, counted, and nobody's.
 #[test]
 fn a_block_without_an_owner_is_plain_bytes() {

@@ -99,7 +99,9 @@ mod tests {
             "push - lab/pc",
             "restore lab/pc:stable /dev/sdc",
             "restore lab/pc:stable /dev/sdc --seed /dev/sdd --seed old.raw",
+            "restore lab/pc disk.raw --size 40G --grow --keep-free",
             "update /dev/sdc",
+            "update /dev/sdc --grow --keep-free",
             "update disk.raw lab/pc@9 --allow-older",
             "rollback /dev/sdc",
             "rollback disk.raw lab/pc@3",
@@ -122,6 +124,8 @@ mod tests {
             "stats --repo http://host:7070",
             "gc --dry-run --json",
             "gc --rewrite-below 70",
+            "scrub",
+            "scrub --rate 50 --older-than 30d --json",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -136,8 +140,11 @@ mod tests {
             "push disk.raw lab/pc --label os",
             "restore /dev/sda disk.raw",
             "show lab/pc@beef",
+            "restore lab/pc disk.raw --size big",
             "stats --repo ftp://host",
             "forget lab/pc --keep-last 0",
+            "scrub --rate 0",
+            "scrub --older-than month",
         ] {
             assert_eq!(parse(line).err(), Some(ErrorKind::ValueValidation), "{line}");
         }

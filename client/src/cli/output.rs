@@ -48,6 +48,14 @@ impl Output {
         }
     }
 
+    /// Writes one of several things that a command finds before it ends.
+    pub(crate) fn item(&self, event: &'static str, item: &(impl Display + Serialize)) -> Result<(), CliError> {
+        match self.audience {
+            Audience::People => Ok(write_line(item)?),
+            Audience::Programs => Ok(self.event(event, item)?),
+        }
+    }
+
     /// Writes a list: a table for people, one line an item for programs.
     pub(crate) fn listing<T: Serialize>(
         &self,

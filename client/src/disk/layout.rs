@@ -1,10 +1,16 @@
-//! What a disk looks like: the table, the partitions and what is in them, without maps.
+//! What a disk looks like, for people and for versions: the table, the partitions and what is in them, without maps.
 
+use std::ops::Range;
+
+use imprint_content::record::MAX_LAYOUT_BYTES;
 use imprint_disks::{Layout, Map, Partition, TableKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// Of the encoding in content records: docs/format.md, "Disk layout".
+const FORMAT: u32 = 1;
 
 /// One disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskLayout {
     /// Length in bytes.
     pub image_bytes: u64,
@@ -23,7 +29,7 @@ pub struct DiskLayout {
 }
 
 /// One partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionLayout {
     /// As the system counts; 0 is a disk without a table.
     pub number: u32,
@@ -54,11 +60,42 @@ pub struct PartitionLayout {
     pub plain: Option<String>,
 }
 
+/// As content records keep it.
+#[derive(Serialize, Deserialize)]
+struct Recorded<T> {
+    format: u32,
+    #[serde(flatten)]
+    layout: T,
+}
+
 impl DiskLayout {
+    /// As a content record keeps it; empty when it would be longer than a record allows.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let text = serde_json::to_vec(&Recorded { format: FORMAT, layout: self }).unwrap_or_default();
+        if text.len() <= MAX_LAYOUT_BYTES { text } else { Vec::new() }
+    }
+
+    /// From a content record, which anybody may have written; `None` when there is none, or one that this version of
+    /// Imprint does not read.
+    #[must_use]
+    pub fn decode(record: &[u8]) -> Option<Self> {
+        let recorded: Recorded<Self> = serde_json::from_slice(record).ok()?;
+        (recorded.format == FORMAT).then_some(recorded.layout)
+    }
+
     /// Bytes that no filesystem uses.
     #[must_use]
     pub fn unused_bytes(&self) -> u64 {
         self.partitions.iter().filter_map(|partition| partition.unused_bytes).fold(0, u64::saturating_add)
+    }
+}
+
+impl PartitionLayout {
+    /// Where it is on the disk.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.start..self.start.saturating_add(self.bytes)
     }
 }
 
@@ -100,6 +137,76 @@ impl From<&Partition> for PartitionLayout {
             unused_bytes: unused,
             files: map.ok().map(Map::files),
             plain: map.err().map(ToString::to_string),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> DiskLayout {
+        DiskLayout {
+            image_bytes: 64 << 20,
+            sector_size: 512,
+            table: "gpt".into(),
+            id: Some("6a09e667-bb67-4e8f-a54f-f53a5f1d36f1".into()),
+            remark: None,
+            plain: None,
+            partitions: vec![PartitionLayout {
+                number: 1,
+                start: 1 << 20,
+                bytes: 32 << 20,
+                type_id: "0fc63daf-8483-4772-8e79-3d69d8477de4".into(),
+                id: None,
+                name: Some("root".into()),
+                filesystem: Some("ext4".into()),
+                label: None,
+                uuid: None,
+                used_bytes: Some(4096),
+                unused_bytes: Some((32 << 20) - 4096),
+                files: Some(1),
+                plain: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn the_encoding_does_not_change() {
+        let text = concat!(
+            r#"{"format":1,"image_bytes":67108864,"sector_size":512,"table":"gpt","#,
+            r#""id":"6a09e667-bb67-4e8f-a54f-f53a5f1d36f1","#,
+            r#""remark":null,"plain":null,"partitions":[{"number":1,"start":1048576,"bytes":33554432,"#,
+            r#""type":"0fc63daf-8483-4772-8e79-3d69d8477de4","id":null,"name":"root","filesystem":"ext4","label":null,"#,
+            r#""uuid":null,"used_bytes":4096,"unused_bytes":33550336,"files":1,"plain":null}]}"#
+        );
+        assert_eq!(String::from_utf8(sample().encode()).unwrap(), text);
+        assert_eq!(DiskLayout::decode(text.as_bytes()), Some(sample()));
+        assert_eq!(DiskLayout::decode(b""), None);
+        let newer = text.replace("\"format\":1", "\"format\":2");
+        assert_eq!(DiskLayout::decode(newer.as_bytes()), None);
+        // What later versions add is passed over.
+        let more = text.replace("\"files\":1", "\"files\":1,\"encrypted\":true");
+        assert_eq!(DiskLayout::decode(more.as_bytes()), Some(sample()));
+    }
+
+    #[test]
+    fn what_no_record_has_room_for_is_left_out() {
+        let layout = DiskLayout { remark: Some("x".repeat(MAX_LAYOUT_BYTES)), ..sample() };
+        assert!(layout.encode().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_layout_or_none(at in any::<prop::sample::Index>(), with in any::<Vec<u8>>(), nested in 0usize..2000) {
+            let mut bytes = sample().encode();
+            let at = at.index(bytes.len());
+            let end = (at + with.len()).min(bytes.len());
+            bytes.splice(at..end, with);
+            let _ = DiskLayout::decode(&bytes);
+            let _ = DiskLayout::decode("[".repeat(nested).as_bytes());
         }
     }
 }

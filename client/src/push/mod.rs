@@ -2,22 +2,27 @@
 
 mod resend;
 mod session;
+mod spool;
 mod stream;
 mod transfer;
 
 use std::{collections::BTreeMap, collections::HashSet, sync::Arc};
 
-use imprint_content::{ContentRecord, ImageName, NodeId, ObjectId, Profile, Ref, TagName, tree::TreeBuilder};
+use imprint_content::{
+    CaptureMode, ContentRecord, ImageName, NodeId, ObjectId, Profile, Ref, TagName, tree::TreeBuilder,
+};
 use imprint_proto::{Kind, v1};
 
 use crate::{
-    Error, Phase, Progress, Repository, Version,
+    DiskLayout, Error, Phase, Progress, Repository, Version,
+    disk::Cutting,
     extents::ExtentMap,
     ingest::{Base, Pieces},
-    source::Source,
+    source::{Source, SourceKind},
 };
 
 use session::{Commit, Session};
+use spool::Prepared;
 
 /// Optional behaviour of a push.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +35,8 @@ pub struct PushOptions {
     pub tags: Vec<TagName>,
     /// Who pushes.
     pub who: String,
+    /// What becomes of space that filesystems do not use.
+    pub capture_mode: CaptureMode,
 }
 
 /// What a push did.
@@ -55,6 +62,8 @@ pub struct PushOutcome {
     pub new_nodes: u64,
     /// Their bytes before compression.
     pub node_bytes: u64,
+    /// Bytes of data that were captured although no filesystem uses them.
+    pub unused_bytes: u64,
 }
 
 /// Pushes `source` as the next version of `image`, compared with the newest one. Durable when it returns.
@@ -69,16 +78,37 @@ pub async fn push(
     progress: Arc<Progress>,
 ) -> Result<PushOutcome, Error> {
     let profile = choose_profile(repository)?;
+    if options.capture_mode == CaptureMode::Omit && profile.min_file_run.is_none() {
+        return Err(Error::Unsupported(format!(
+            "free space cannot be left out: this repository cuts by profile {}, which does not look at disks",
+            profile.number
+        )));
+    }
     // Limits are checked before hours of reading, not after.
     let draft = ContentRecord {
         sector_size: source.sector_size(),
+        capture_mode: options.capture_mode,
         message: options.message,
         labels: options.labels,
         ..ContentRecord::new(NodeId::from_bytes([0; 32]), 0, profile)
     };
     draft.check_limits().map_err(|error| Error::Unsupported(error.to_string()))?;
     let base = find_base(repository, image, profile, &progress).await?;
+    let (source, plain) = match (source.kind(), profile.min_file_run) {
+        (SourceKind::Stream, Some(_)) => {
+            match spool::prepare(source, repository.trees().spool_directory(), &progress).await? {
+                Prepared::Spooled(source) => (source, None),
+                Prepared::Plain(source, layout) => (source, Some(layout)),
+            }
+        }
+        _ => (source, None),
+    };
     let stamp = source.stamp()?;
+    progress.begin(Phase::Preparing, source.length().unwrap_or(0));
+    let (cutting, layout) = match plain {
+        Some(layout) => (Cutting::undivided(profile), Some(layout)),
+        None => Cutting::of_push(&source, profile, options.capture_mode).await?,
+    };
     let open = v1::OpenUpload {
         image: image.to_string(),
         upload_id: bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
@@ -86,12 +116,11 @@ pub async fn push(
         profile: profile.number.into(),
     };
     let (mut session, damaged) = Session::open(repository, open, &progress).await?;
-    progress.set_total(source.length().unwrap_or(0));
     progress.enter(Phase::Transferring);
     let base_extents = base.as_ref().map(|(_, extents)| extents);
     let known_nodes = nodes_of(base_extents, &damaged)?;
     let base_of_pieces = base_extents.map(|extents| Base { extents: extents.clone(), damaged: Arc::new(damaged) });
-    let pieces = Pieces::read(&source, profile, base_of_pieces.as_ref(), &progress);
+    let pieces = Pieces::read(&source, &cutting, base_of_pieces.as_ref(), &progress);
     let extents = session.send_pieces(pieces, known_nodes, repository.trees().spool_directory()).await?;
     source.unchanged_since(&stamp)?;
     progress.enter(Phase::Finishing);
@@ -99,6 +128,7 @@ pub async fn push(
         root: extents.root().id,
         length: extents.length(),
         base: base.as_ref().map(|(version, _)| version.id),
+        layout: layout.map_or_else(Vec::new, |layout| DiskLayout { image_bytes: extents.length(), ..layout }.encode()),
         ..draft
     };
     let commit = Commit { content: &content, tags: &options.tags, who: &options.who };
@@ -108,6 +138,7 @@ pub async fn push(
         base: base.map(|(version, _)| version.number),
         image_bytes: extents.length(),
         data_bytes: extents.root().summary.data,
+        unused_bytes: progress.unused_bytes(),
         ..session.outcome(version)
     })
 }

@@ -200,6 +200,7 @@ impl<'a> Session<'a> {
             sent_bytes,
             new_nodes,
             node_bytes,
+            unused_bytes: 0,
         }
     }
 }

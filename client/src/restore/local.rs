@@ -9,10 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use imprint_content::{ChunkId, Profile};
+use imprint_content::{CaptureMode, ChunkId, Profile};
 
 use crate::{
     Error, Progress, Repository,
+    disk::Cutting,
     extents::{ExtentMap, ExtentWriter},
     ingest::Pieces,
     source::Source,
@@ -36,7 +37,7 @@ impl Seed {
     pub(super) async fn open(
         repository: &Repository,
         path: &Path,
-        profile: Profile,
+        cut: (Profile, CaptureMode),
         memory: &Memory,
         progress: &Arc<Progress>,
     ) -> Result<Self, Error> {
@@ -44,7 +45,7 @@ impl Seed {
         let source = Source::open(path)?;
         let extents = match held {
             Some(held) => held.found.extents,
-            None => survey(repository, &source, profile, progress).await?,
+            None => survey(repository, &source, cut, progress).await?,
         };
         Ok(Self { source, extents })
     }
@@ -54,10 +55,11 @@ impl Seed {
 pub(super) async fn survey(
     repository: &Repository,
     source: &Source,
-    profile: Profile,
+    (profile, mode): (Profile, CaptureMode),
     progress: &Arc<Progress>,
 ) -> Result<ExtentMap, Error> {
-    let mut pieces = Pieces::survey(source, profile, progress);
+    let cutting = Cutting::of_survey(source, profile, mode).await?;
+    let mut pieces = Pieces::survey(source, &cutting, progress);
     let mut extents = ExtentWriter::create(repository.trees().spool_directory())?;
     let mut finished = Vec::new();
     while let Some(batch) = pieces.next().await? {

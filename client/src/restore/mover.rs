@@ -7,12 +7,13 @@ use std::{
 
 use imprint_content::ChunkId;
 
-use crate::{Error, Progress, target::Target};
+use crate::{Error, Progress};
 
 use super::{
-    Counts,
+    job::Counts,
     local::Local,
     moves::{self, Move, Step},
+    surface::Surface,
 };
 
 /// Bytes of the target that are read ahead to break rings of moves.
@@ -20,7 +21,7 @@ const READ_AHEAD_BYTES: u64 = 64 << 20;
 
 /// Copies chunks to their places inside the target.
 pub(super) struct Mover {
-    pub(super) target: Target,
+    pub(super) surface: Surface,
     pub(super) local: Arc<Local>,
     pub(super) counts: Arc<Counts>,
     pub(super) progress: Arc<Progress>,
@@ -54,12 +55,12 @@ impl Mover {
     fn read(&self, number: usize) -> Result<Option<Vec<u8>>, Error> {
         let (planned, id) = &self.local.moves[number];
         let mut bytes = vec![0; planned.length as usize];
-        self.target.read_at(&mut bytes, planned.from)?;
-        Ok((ChunkId::of(&bytes) == *id).then_some(bytes))
+        let is_there = self.surface.read_raw(&mut bytes, planned.from)?;
+        Ok((is_there && ChunkId::of(&bytes) == *id).then_some(bytes))
     }
 
     fn write(&self, planned: &Move, bytes: &[u8]) -> Result<(), Error> {
-        self.target.write_at(bytes, planned.to)?;
+        self.surface.write_at(bytes, planned.to)?;
         self.counts.copied.fetch_add(planned.length, Relaxed);
         self.progress.add_reused(planned.length);
         self.progress.add_done(planned.length);

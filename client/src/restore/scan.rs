@@ -13,17 +13,23 @@ use crate::{
     Error, Progress,
     extents::{ExtentCursor, PlacedExtent},
     fetch::Need,
-    target::Target,
+    target::Override,
 };
 
-use super::{Counts, Found, FreeSpace, local::Local, lock};
+use super::{
+    FreeSpace,
+    job::{Counts, Found},
+    local::Local,
+    lock,
+    surface::Surface,
+};
 
 /// Extents that a scanner takes at once.
 const WINDOW_EXTENTS: usize = 256;
 
 /// Compares windows of the image with the target; several run at once.
 pub(super) struct Scanner {
-    pub(super) target: Target,
+    pub(super) surface: Surface,
     /// What the target holds.
     pub(super) found: Option<Found>,
     pub(super) free_space: FreeSpace,
@@ -59,6 +65,10 @@ impl Scanner {
         };
         let mut needs = Needs::default();
         for placed in window {
+            if self.surface.lacks(&(placed.offset..placed.end())) {
+                self.progress.add_done(placed.extent.length);
+                continue;
+            }
             match placed.extent.kind {
                 ExtentKind::Data(id) => self.scan_data(placed, id, found.as_mut(), &mut needs, buffer)?,
                 ExtentKind::Zero => self.zero(placed, found.as_mut())?,
@@ -77,7 +87,7 @@ impl Scanner {
         buffer: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let is_there = match found {
-            Some(found) => holds_chunk(found, placed)?,
+            Some(found) => holds_chunk(found, placed)? && self.overridden(placed).next().is_none(),
             None => false,
         };
         if is_there || self.holds(placed, id, buffer)? {
@@ -94,7 +104,7 @@ impl Scanner {
             return Ok(false);
         }
         buffer.resize(placed.extent.length as usize, 0);
-        self.target.read_at(buffer, placed.offset)?;
+        self.surface.read_at(buffer, placed.offset)?;
         Ok(ChunkId::of(buffer) == id)
     }
 
@@ -105,7 +115,7 @@ impl Scanner {
         if seed.read_at(buffer, offset).is_err() || ChunkId::of(buffer) != id {
             return Ok(false);
         }
-        self.target.write_at(buffer, placed.offset)?;
+        self.surface.write_at(buffer, placed.offset)?;
         self.counts.copied.fetch_add(placed.extent.length, Relaxed);
         self.progress.add_reused(placed.extent.length);
         self.progress.add_done(placed.extent.length);
@@ -125,7 +135,7 @@ impl Scanner {
             placed,
             |kind| kind == ExtentKind::Zero,
             |range| {
-                self.counts.zeroed.fetch_add(self.target.zero(range)?, Relaxed);
+                self.counts.zeroed.fetch_add(self.surface.zero(range)?, Relaxed);
                 Ok(())
             },
         )?;
@@ -142,12 +152,29 @@ impl Scanner {
             FreeSpace::Discard => {
                 let is_zero = |kind| kind == ExtentKind::Zero || (kind == ExtentKind::Free && self.free_is_zero());
                 each_range_without(found, placed, is_zero, |range| {
-                    self.counts.discarded.fetch_add(self.target.discard(range)?, Relaxed);
+                    self.counts.discarded.fetch_add(self.surface.discard(range)?, Relaxed);
                     Ok(())
                 })?;
+                self.zero_overridden(placed)?;
             }
         }
         self.progress.add_done(placed.extent.length);
+        Ok(())
+    }
+
+    /// What the target is known to hold in place of the version that it holds.
+    fn overridden(&self, placed: &PlacedExtent) -> impl Iterator<Item = &Override> {
+        let range = placed.offset..placed.end();
+        let overrides = self.found.as_ref().map_or(&[][..], |found| &found.overrides[..]);
+        overrides.iter().filter(move |known| known.overlaps(&range))
+    }
+
+    fn zero_overridden(&self, placed: &PlacedExtent) -> Result<(), Error> {
+        for known in self.overridden(placed) {
+            let range = known.range();
+            let zeroed = self.surface.zero(range.start.max(placed.offset)..range.end.min(placed.end()))?;
+            self.counts.zeroed.fetch_add(zeroed, Relaxed);
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::{
     target::{Memory, Target, Witness, witness},
 };
 
-use super::{Found, FreeSpace, blocking};
+use super::{FreeSpace, blocking, job::Found};
 
 /// A version that a disk holds, as long as nothing else is found to have written to it.
 pub(super) struct Noted {
@@ -36,8 +36,9 @@ pub(super) async fn noted(
         return Ok(None);
     }
     let free_space = if held.free_space_kept { FreeSpace::Keep } else { FreeSpace::Discard };
+    let overrides = held.overrides;
     let extents = repository.tree(&version, None, progress).await.ok();
-    Ok(extents.map(|extents| Noted { version, found: Found { extents, free_space }, witness }))
+    Ok(extents.map(|extents| Noted { version, found: Found { extents, free_space, overrides }, witness }))
 }
 
 impl Noted {

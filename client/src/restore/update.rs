@@ -12,7 +12,7 @@ use crate::{
     target::{Held, Memory, witness},
 };
 
-use super::{FreeSpace, RestoreOptions, RestoreOutcome, blocking, restore};
+use super::{FreeSpace, Growing, RestoreOptions, RestoreOutcome, blocking, restore};
 
 /// Optional behaviour of an update.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct UpdateOptions {
     pub seeds: Vec<PathBuf>,
     /// What becomes of free space.
     pub free_space: FreeSpace,
+    /// Whether the last partition takes what the target has more than the image. Where it did before, it does again.
+    pub growing: Growing,
     /// Where it is noted what targets hold.
     pub memory: Memory,
 }
@@ -90,10 +92,25 @@ async fn go_to(
     options: UpdateOptions,
     progress: Arc<Progress>,
 ) -> Result<(Version, RestoreOutcome), Error> {
-    let options =
-        RestoreOptions { following, seeds: options.seeds, free_space: options.free_space, memory: options.memory };
+    let held = held(repository, path, &options.memory)?;
+    let grown = held.as_ref().is_some_and(|held| held.grown);
+    let options = RestoreOptions {
+        following,
+        seeds: options.seeds,
+        free_space: options.free_space,
+        size: given_length(path, held.as_ref()).await?,
+        growing: if options.growing == Growing::No && grown { Growing::AsBefore } else { options.growing },
+        memory: options.memory,
+    };
     let outcome = restore(repository, &version, path, options, progress).await?;
     Ok((version, outcome))
+}
+
+/// The length that a file was given instead of its image's: it keeps that.
+async fn given_length(path: &Path, held: Option<&Held>) -> Result<Option<u64>, Error> {
+    let Some(length) = held.and_then(|held| held.target_length) else { return Ok(None) };
+    let looked_at = path.to_owned();
+    Ok(blocking(move || looked_at.is_file()).await?.then_some(length))
 }
 
 fn held(repository: &Repository, path: &Path, memory: &Memory) -> Result<Option<Held>, Error> {

@@ -49,6 +49,31 @@ pub enum TargetError {
         /// The image's length in bytes.
         image_length: u64,
     },
+    /// What is on the disk of the image does not end before the target does.
+    #[error("{path} has {length} bytes, which is {beyond} bytes too few: {what}")]
+    DoesNotFit {
+        /// The target.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// How many bytes longer it would have to be.
+        beyond: u64,
+        /// What does not fit.
+        what: String,
+        /// What can be done about it.
+        remedy: &'static str,
+    },
+    /// The last partition was to take what the target has more.
+    #[error("nothing on {path} can be grown: {why}")]
+    CannotGrow {
+        /// The target.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A device is as long as it is.
+    #[error("{0} is a device: it cannot be given a length")]
+    LengthOfDevice(PathBuf),
     /// Partition tables count in sectors, so that they mean something else on this device.
     #[error("{path} has sectors of {device} bytes, the image was made for sectors of {image}")]
     SectorSize {
@@ -181,7 +206,15 @@ impl TargetError {
             Self::DanglingLink(_) => "name the file that it should lead to".into(),
             Self::NotStorage { .. } => "name a file or a block device".into(),
             Self::TooSmall { image_length, .. } => format!("use a device of at least {image_length} bytes"),
-            Self::SectorSize { .. } => "restore to a file, or to a device with the image's sector size".into(),
+            Self::DoesNotFit { length, beyond, remedy, .. } => {
+                format!("use a target of at least {} bytes, or {remedy}", length.saturating_add(*beyond))
+            }
+            Self::CannotGrow { .. } => "restore without --grow".into(),
+            Self::LengthOfDevice(_) => "leave out --size".into(),
+            Self::SectorSize { .. } => {
+                "its partition table counts in sectors: restore to a file, or to a device with sectors of that size"
+                    .into()
+            }
             Self::InUse { found, .. } => found.way_out(),
             Self::Claimed { .. } => {
                 "a program, a virtual machine, or a filesystem mounted in another container has it: end that first"

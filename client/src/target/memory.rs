@@ -14,7 +14,7 @@ use etcetera::base_strategy::{BaseStrategy, Xdg};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Witness;
+use super::{Override, Witness};
 
 const FORMAT: u32 = 1;
 
@@ -41,6 +41,18 @@ pub struct Held {
     pub witness: Option<Witness>,
     /// Whether the restore came to its end.
     pub complete: bool,
+    /// The target's length in bytes, where that is not the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_length: Option<u64>,
+    /// Where it is not what the version is. Of an incomplete restore: also what was there before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
+    /// Whether its last partition was to take what the target has more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub grown: bool,
+    /// Whether the filesystem in that partition was grown too, by its own tools.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub filesystem_grown: bool,
     /// Whether its free space was left as it was found: earlier data may be there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub free_space_kept: bool,
@@ -65,6 +77,14 @@ pub struct Previous {
 }
 
 impl Held {
+    /// The same while a restore is under way: what is left of `former` overrides may still be on the target.
+    #[must_use]
+    pub fn with_former(&self, former: &[Override]) -> Self {
+        let mut held = self.clone();
+        held.overrides.extend(former.iter().filter(|left| !self.overrides.contains(left)).cloned());
+        held
+    }
+
     /// What to remember as previous when `next` takes the place of this version.
     #[must_use]
     pub fn previous_of(&self, image: &str, number: u64) -> Option<Previous> {
@@ -218,6 +238,10 @@ mod tests {
             length: 1 << 30,
             witness: Some(Witness::File { device: 1, inode: 2, size: 1 << 30, mtime_ns: 4, ctime_ns: i64::MAX }),
             complete: true,
+            target_length: Some(2 << 30),
+            overrides: vec![Override { offset: 512, bytes: vec![1, 0], image_bytes: vec![2, 0] }],
+            grown: true,
+            filesystem_grown: false,
             free_space_kept: false,
             previous: Some(Previous { image: "lab/workstation".into(), number: 6 }),
         }

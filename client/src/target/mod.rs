@@ -7,6 +7,8 @@
 mod error;
 pub mod memory;
 mod opening;
+pub mod overrides;
+mod shape;
 #[cfg(test)]
 #[allow(clippy::single_range_in_vec_init)] // lists of ranges, some with one
 mod tests;
@@ -28,6 +30,8 @@ use std::{
 
 pub use error::TargetError;
 pub use memory::{Held, Memory, MemoryError};
+pub use overrides::Override;
+pub use shape::Shape;
 pub use witness::{Witness, current as current_witness};
 
 use writeback::Writeback;
@@ -53,6 +57,9 @@ pub enum TargetKind {
 pub struct TargetOptions {
     /// Directories that no target may lie in, such as the repository's own.
     pub forbidden_below: Vec<PathBuf>,
+    /// The length in bytes that the image was fitted to: what a file gets, and a device must have. Without it the
+    /// image's.
+    pub length: Option<u64>,
 }
 
 /// An open target; clones share it, so that several threads can read and write.
@@ -78,7 +85,7 @@ struct Inner {
 
 impl Target {
     /// Opens, or creates, the file or device at `path` for an image of `image_length` bytes. A file gets that
-    /// length; what it holds below it is kept.
+    /// length, or the one in `options`; what it holds below it is kept.
     ///
     /// # Errors
     /// Every refusal comes before the first change.
@@ -97,7 +104,7 @@ impl Target {
         self.inner.kind
     }
 
-    /// Length of the file or device, in bytes: at least that of the image.
+    /// Length of the file or device, in bytes: at least that of the image, unless that was fitted to a shorter one.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.inner.length

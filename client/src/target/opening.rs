@@ -20,8 +20,17 @@ const FILE_SECTOR_BYTES: u32 = 512;
 
 /// What the image needs of its target.
 struct Needs {
-    length: u64,
+    image_length: u64,
+    /// What the image was fitted to.
+    length: Option<u64>,
     sector_size: u32,
+}
+
+impl Needs {
+    /// What a file gets.
+    fn file_length(&self) -> u64 {
+        self.length.unwrap_or(self.image_length)
+    }
 }
 
 pub(super) fn open(
@@ -30,7 +39,7 @@ pub(super) fn open(
     sector_size: u32,
     options: &TargetOptions,
 ) -> Result<Inner, TargetError> {
-    let needs = Needs { length: image_length, sector_size };
+    let needs = Needs { image_length, length: options.length, sector_size };
     match fs::metadata(path) {
         Ok(metadata) => open_existing(path, &metadata, &needs, options),
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, &needs, options),
@@ -65,10 +74,10 @@ fn create(path: &Path, needs: &Needs, options: &TargetOptions) -> Result<Inner, 
     let created = File::options().read(true).write(true).create_new(true).open(&path);
     let file = created.map_err(|source| open_error(&path, source))?;
     lock(&file, &path)?;
-    if let Err(source) = file.set_len(needs.length) {
+    if let Err(source) = file.set_len(needs.file_length()) {
         // Refused, so nothing may have changed; if even removing fails, an empty file remains.
         let _ = fs::remove_file(&path);
-        return Err(TargetError::Resize { path, image_length: needs.length, source });
+        return Err(TargetError::Resize { path, image_length: needs.file_length(), source });
     }
     Ok(inner_file(file, path, TargetKind::NewFile, needs))
 }
@@ -111,9 +120,9 @@ fn open_file(path: PathBuf, metadata: &Metadata, needs: &Needs) -> Result<Inner,
     let file = opened(&path, node::open_expected(&path, metadata, OFlags::RDWR))?;
     lock(&file, &path)?;
     // Setting even the same length would change the file's times, and with them lose its witness.
-    if metadata.len() != needs.length {
-        let error = |source| TargetError::Resize { path: path.clone(), image_length: needs.length, source };
-        file.set_len(needs.length).map_err(error)?;
+    if metadata.len() != needs.file_length() {
+        let error = |source| TargetError::Resize { path: path.clone(), image_length: needs.file_length(), source };
+        file.set_len(needs.file_length()).map_err(error)?;
     }
     Ok(inner_file(file, path, TargetKind::File, needs))
 }
@@ -124,8 +133,8 @@ fn inner_file(file: File, path: PathBuf, kind: TargetKind, needs: &Needs) -> Inn
         path,
         kind,
         device: None,
-        length: needs.length,
-        image_length: needs.length,
+        length: needs.file_length(),
+        image_length: needs.image_length,
         sector_size: FILE_SECTOR_BYTES,
         sync_failed: AtomicBool::new(false),
         writeback: Writeback::default(),
@@ -153,8 +162,12 @@ fn open_device(path: PathBuf, metadata: &Metadata, needs: &Needs) -> Result<Inne
     let file = opened(&path, node::open_exclusive(&path, metadata, OFlags::RDWR))?;
     let length = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| open_error(&path, error))?;
     let sector_size = rustix::fs::ioctl_blksszget(&file).map_err(|error| open_error(&path, error))?;
-    if length < needs.length {
-        return Err(TargetError::TooSmall { path, length, image_length: needs.length });
+    match needs.length {
+        Some(fitted) if fitted != length => return Err(TargetError::Replaced(path)),
+        None if length < needs.image_length => {
+            return Err(TargetError::TooSmall { path, length, image_length: needs.image_length });
+        }
+        _ => {}
     }
     if sector_size > FILE_SECTOR_BYTES && sector_size != needs.sector_size {
         return Err(TargetError::SectorSize { path, device: sector_size, image: needs.sector_size });
@@ -166,7 +179,7 @@ fn open_device(path: PathBuf, metadata: &Metadata, needs: &Needs) -> Result<Inne
         kind: TargetKind::BlockDevice,
         device: Some(device),
         length,
-        image_length: needs.length,
+        image_length: needs.image_length,
         sector_size,
         sync_failed: AtomicBool::new(false),
         writeback: Writeback::default(),

@@ -91,7 +91,10 @@ fn a_refused_target_is_neither_created_nor_changed() {
     let directory = tempfile::tempdir().unwrap();
     let inside = directory.path().join("repository");
     fs::create_dir(&inside).unwrap();
-    let options = TargetOptions { forbidden_below: vec![directory.path().join("none"), inside.clone()] };
+    let options = TargetOptions {
+        forbidden_below: vec![directory.path().join("none"), inside.clone()],
+        ..TargetOptions::default()
+    };
     for name in ["repository/disk.raw", "repository/../repository/disk.raw"] {
         let path = directory.path().join(name);
         let error = Target::open(&path, MIB, 512, &options).unwrap_err();

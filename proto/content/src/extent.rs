@@ -35,6 +35,12 @@ impl Extent {
         Self { kind: ExtentKind::Zero, length }
     }
 
+    /// A run that its filesystem does not use.
+    #[must_use]
+    pub const fn free(length: u64) -> Self {
+        Self { kind: ExtentKind::Free, length }
+    }
+
     /// The chunk, if this is data.
     #[must_use]
     pub const fn chunk(&self) -> Option<ChunkId> {

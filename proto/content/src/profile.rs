@@ -22,6 +22,12 @@ pub struct Profile {
     pub min_zero_run: usize,
     /// Cuts are forced at multiples of this many bytes, so that sections can be cut independently.
     pub section: u64,
+    /// Cuts are forced at partitions, and where contiguous runs of files of at least so many bytes begin and end;
+    /// `None`: what is on the disk is not looked at.
+    pub min_file_run: Option<u64>,
+    /// In free space that is captured, files are taken to have ended where a granule ends with so many zero bytes. Of no meaning
+    /// where nothing is looked at.
+    pub slack: usize,
 }
 
 impl Profile {
@@ -34,12 +40,21 @@ impl Profile {
         zero_granule: 4 << 10,
         min_zero_run: 64 << 10,
         section: 64 << 20,
+        min_file_run: None,
+        slack: 0,
     };
+
+    /// The same, with cuts at partitions and at runs of files of 16 KiB and more.
+    pub const V2: Self = Self { number: 2, min_file_run: Some(16 << 10), slack: 64, ..Self::V1 };
+
+    /// All of them, ascending.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 
     /// The profile with this number.
     pub const fn from_number(number: u16) -> Result<Self, DecodeError> {
         match number {
             1 => Ok(Self::V1),
+            2 => Ok(Self::V2),
             _ => Err(DecodeError::Unknown { what: "chunking profile", found: number as u64 }),
         }
     }

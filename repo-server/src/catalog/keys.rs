@@ -48,6 +48,8 @@ pub(super) enum Table {
     Condemned = 13,
     /// Pack id, kind, object id: what is wrong with the record.
     Quarantined = 14,
+    /// Pack id: when it was verified.
+    Verified = 15,
 }
 
 /// What the keys of a whole table start with.
@@ -77,6 +79,10 @@ pub(super) fn pack(id: PackId) -> Vec<u8> {
 
 pub(super) fn condemned(pack: PackId) -> Vec<u8> {
     key(Table::Condemned, &[pack.as_bytes()])
+}
+
+pub(super) fn verified(pack: PackId) -> Vec<u8> {
+    key(Table::Verified, &[pack.as_bytes()])
 }
 
 /// What the quarantined records of a pack start with; kinds and ids follow.
@@ -177,6 +183,10 @@ pub(super) fn finished_mark() -> Vec<u8> {
     key(Table::Meta, &[b"mark"])
 }
 
+pub(super) fn scrub_state() -> Vec<u8> {
+    key(Table::Meta, &[b"scrub"])
+}
+
 /// The smallest key above `key`.
 pub(super) fn after(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
@@ -192,6 +202,11 @@ pub(super) fn parse_name<T: std::str::FromStr>(bytes: &[u8], what: &'static str)
 /// The pack id that ends a key.
 pub(super) fn parse_pack(bytes: &[u8]) -> Result<PackId, DecodeError> {
     PackId::from_slice(bytes).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))
+}
+
+/// The object id that ends a key.
+pub(super) fn parse_object(bytes: &[u8]) -> Result<ObjectId, DecodeError> {
+    ObjectId::from_slice(bytes).ok_or(DecodeError::invalid("object id", "not 32 bytes long"))
 }
 
 /// The upload id that ends a key.
@@ -242,6 +257,7 @@ mod tests {
         assert_eq!(pin(&lab, 7), b"\0\0\0\0\x0clab/a\0\0\0\0\0\0\0\0\x07");
         let pack = PackId::from_bytes([2; 16]);
         assert_eq!(condemned(pack)[..6], [0, 0, 0, 0, 13, 2]);
+        assert_eq!(verified(pack)[..6], [0, 0, 0, 0, 15, 2]);
         assert_eq!(quarantined(pack, Purpose::Nodes, &id)[..5], [0, 0, 0, 0, 14]);
         assert_eq!(parse_quarantined(&quarantined(pack, Purpose::Nodes, &id)[21..]), Ok((Purpose::Nodes, id)));
         assert!(parse_quarantined(&[1, 2]).is_err() && parse_quarantined(&[]).is_err());

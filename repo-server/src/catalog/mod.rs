@@ -15,6 +15,8 @@ pub mod journal;
 
 mod active_marks;
 mod embedded;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 #[cfg(test)]
 mod laws;
@@ -22,15 +24,17 @@ mod memory;
 mod messages;
 mod reclamation;
 mod rocks;
+mod scrub;
 mod uses;
 mod values;
 
-pub use embedded::EmbeddedCatalog;
+pub use embedded::{EmbeddedCatalog, InDoubt};
 pub use memory::MemoryCatalog;
 pub use reclamation::{
     Candidate, Condemnation, Damage, DamagedObject, FinishedMark, MAX_DAMAGE_OBJECTS, Mark, MarkEnd, MarkId, RecordSet,
     Refusal, Root, RootKind, VersionCounts,
 };
+pub use scrub::ScrubState;
 pub use uses::UploadUse;
 
 /// The grace of a repository for which none was set.
@@ -67,6 +71,9 @@ pub struct PackRecord {
     /// Records in it.
     pub records: u32,
 }
+
+/// A sealed pack, its records' ids and where they are.
+pub type PackContents = (PackRecord, Vec<(ObjectId, Location)>);
 
 /// A committed version: what the client wrote and what the server adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,6 +270,15 @@ pub trait Catalog: Send + Sync + 'static {
         holder: Option<UploadId>,
     ) -> Result<(), Error>;
 
+    /// Adds packs, one after the other, that were sealed long ago and that no upload waits for: all of a repository when
+    /// its catalog is derived anew. An engine may take them in one write; where that fails, none, some or all were added.
+    async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
+        for (pack, objects) in packs {
+            self.add_pack(pack, objects, None).await?;
+        }
+        Ok(())
+    }
+
     /// All live packs, in order of their ids; condemned ones are not among them.
     async fn packs(&self) -> Result<Vec<PackRecord>, Error>;
 
@@ -399,6 +415,28 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Up to `limit` quarantined records whose objects are located nowhere, one for each record, by pack.
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error>;
+
+    /// Up to `limit` objects of one kind and where they are, ascending by id, from behind `after` on; none behind the last.
+    /// Only places in live packs.
+    async fn places(
+        &self,
+        kind: Purpose,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Location)>, Error>;
+
+    /// Notes that these live packs were looked at, every byte of them, whatever that found. Not a decision: a crash may
+    /// take it back and a rebuild does not know it; then they are looked at once more.
+    async fn note_verified(&self, packs: Vec<PackId>, verified_unix_ms: i64) -> Result<(), Error>;
+
+    /// When live packs were last noted as verified, by pack; those that never were are not listed.
+    async fn verifications(&self) -> Result<Vec<(PackId, i64)>, Error>;
+
+    /// How far scrubbing is.
+    async fn scrub_state(&self) -> Result<ScrubState, Error>;
+
+    /// Notes how far scrubbing is. As little durable as [`note_verified`](Self::note_verified).
+    async fn note_scrub_state(&self, state: ScrubState) -> Result<(), Error>;
 
     /// Totals over the repository.
     async fn totals(&self) -> Result<Totals, Error>;

@@ -11,12 +11,15 @@ use std::{
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
-    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, Options, PrefixRange, ReadOptions, Snapshot, WriteBatch,
+    DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, InfoLogger, LogLevel, Options, PrefixRange, ReadOptions, Snapshot,
+    WriteBatch, WriteOptions,
 };
 
 use crate::{Error, files::Files};
 
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// For an index that is derived: fewer and larger tables, so that less is merged.
+const DERIVING_BUFFER_BYTES: usize = 64 << 20;
 const WRITE_BUFFERS: i32 = 2;
 /// File handles, each with an open table.
 const MAX_OPEN_FILES: i32 = 128;
@@ -27,10 +30,21 @@ const INFO_LOG_FILES: usize = 2;
 /// How often a write that waits for RocksDB to notice room looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// What an index is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IndexUse {
+    /// Small changes for as long as a repository is open.
+    Serving,
+    /// To be filled from journal and packs. There is no log: a crash takes back what was written since [`RocksIndex::flush`],
+    /// or since RocksDB did so by itself, again the latest first.
+    Deriving,
+}
+
 /// Sorted keys and values in a directory of their own.
 pub(super) struct RocksIndex {
     db: DB,
     path: PathBuf,
+    write_options: WriteOptions,
     /// Has room for a full disk.
     files: Files,
     /// What every write fails with, when a test says so.
@@ -65,14 +79,42 @@ impl Batch {
 impl RocksIndex {
     /// Opens the index, or creates it. Memory is bounded by `cache_bytes`, which holds blocks, indexes and filters
     /// alike, and the write buffers.
-    pub(super) fn open(path: &Path, cache_bytes: usize, files: &Files) -> Result<Self, Error> {
-        let db = match open_db(path, cache_bytes) {
-            Err(Error::Full { .. }) if files.make_room().is_some() => open_db(path, cache_bytes)?,
+    pub(super) fn open(path: &Path, cache_bytes: usize, files: &Files, index_use: IndexUse) -> Result<Self, Error> {
+        let db = match open_db(path, cache_bytes, index_use) {
+            Err(Error::Full { .. }) if files.make_room().is_some() => open_db(path, cache_bytes, index_use)?,
             opened => opened?,
         };
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(index_use == IndexUse::Deriving);
         Ok(Self {
             db,
             path: path.to_owned(),
+            write_options,
+            files: files.clone(),
+            #[cfg(test)]
+            write_fault: None.into(),
+        })
+    }
+
+    /// Opens an index that is not to be changed: nothing at all is written, not even to RocksDB's own log. What stands in its
+    /// write-ahead log is read into memory.
+    pub(super) fn open_to_look(path: &Path, files: &Files) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::FileCorrupt { path: path.to_owned(), why: "it is missing".into() });
+        }
+        let mut options = Options::default();
+        options.set_paranoid_checks(true);
+        options.set_max_open_files(MAX_OPEN_FILES);
+        // Without one of ours, RocksDB would begin a log file beside its data.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, message| {
+            tracing::debug!(message, "RocksDB");
+        }));
+        let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors_read_only(&options, path, [everything], false);
+        Ok(Self {
+            db: db.map_err(|error| failure(path, &error))?,
+            path: path.to_owned(),
+            write_options: WriteOptions::default(),
             files: files.clone(),
             #[cfg(test)]
             write_fault: None.into(),
@@ -122,7 +164,13 @@ impl RocksIndex {
         if let Some(fault) = *self.write_fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Err(fault());
         }
-        self.db.write(WriteBatch::from_data(batch.0.data())).map_err(|error| failure(&self.path, &error))
+        let batch = WriteBatch::from_data(batch.0.data());
+        self.db.write_opt(batch, &self.write_options).map_err(|error| failure(&self.path, &error))
+    }
+
+    /// Writes to tables what is in memory; durable on return.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.db.flush().map_err(|error| failure(&self.path, &error))
     }
 }
 
@@ -172,8 +220,8 @@ impl View<'_> {
     }
 }
 
-fn open_db(path: &Path, cache_bytes: usize) -> Result<DB, Error> {
-    let options = options(cache_bytes);
+fn open_db(path: &Path, cache_bytes: usize, index_use: IndexUse) -> Result<DB, Error> {
+    let options = options(cache_bytes, index_use);
     let everything = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
     DB::open_cf_descriptors(&options, path, [everything]).map_err(|error| failure(path, &error))
 }
@@ -184,7 +232,7 @@ fn within(prefix: &[u8]) -> ReadOptions {
     options
 }
 
-fn options(cache_bytes: usize) -> Options {
+fn options(cache_bytes: usize, index_use: IndexUse) -> Options {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_cache(&Cache::new_lru_cache(cache_bytes));
     // Otherwise indexes and filters grow with the repository, outside of any bound.
@@ -198,7 +246,10 @@ fn options(cache_bytes: usize) -> Options {
     // Nearly all bytes are ids and locations, which do not shrink.
     options.set_compression_type(DBCompressionType::None);
     options.set_paranoid_checks(true);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_write_buffer_size(match index_use {
+        IndexUse::Serving => WRITE_BUFFER_BYTES,
+        IndexUse::Deriving => DERIVING_BUFFER_BYTES,
+    });
     options.set_max_write_buffer_number(WRITE_BUFFERS);
     options.set_max_open_files(MAX_OPEN_FILES);
     options.set_log_level(LogLevel::Warn);
@@ -228,7 +279,7 @@ mod tests {
     }
 
     fn sample(path: &Path) -> RocksIndex {
-        let index = RocksIndex::open(path, 1 << 20, &Files::default()).unwrap();
+        let index = RocksIndex::open(path, 1 << 20, &Files::default(), IndexUse::Serving).unwrap();
         let mut batch = Batch::default();
         for (key, value) in [("a", "0"), ("ka", "1"), ("kb", "2"), ("kc", "3"), ("l", "4")] {
             batch.put(key.as_bytes(), value.as_bytes());
@@ -279,11 +330,36 @@ mod tests {
     }
 
     #[test]
+    fn looking_at_an_index_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(sample(dir.path()));
+        let files = || {
+            let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = names.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        let index = RocksIndex::open_to_look(dir.path(), &Files::default()).unwrap();
+        assert_eq!(index.view().get(b"ka", raw).unwrap().unwrap(), b"1");
+        let mut batch = Batch::default();
+        batch.put(b"ka", b"2");
+        assert!(index.write(batch).is_err());
+        drop(index);
+        assert!(files() == before, "something was written");
+        let missing = dir.path().join("missing");
+        assert!(matches!(RocksIndex::open_to_look(&missing, &Files::default()), Err(Error::FileCorrupt { .. })));
+        assert!(!missing.exists());
+    }
+
+    #[test]
     fn damage_is_reported_with_the_way_out() {
         let dir = tempfile::tempdir().unwrap();
         drop(sample(dir.path()));
         std::fs::write(dir.path().join("CURRENT"), "no manifest\n").unwrap();
-        let Err(error) = RocksIndex::open(dir.path(), 1 << 20, &Files::default()) else { panic!("opened") };
+        let Err(error) = RocksIndex::open(dir.path(), 1 << 20, &Files::default(), IndexUse::Serving) else {
+            panic!("opened")
+        };
         assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
         assert!(error.hint().contains("imprint-server rebuild"));
     }

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::{
     BaseRecord, FinishedMark, ImageRecord, Location, PackRecord, RemovedVersion, VersionCounts, VersionKey,
-    VersionRecord, journal::Position, keys, messages, messages::VersionMessage,
+    VersionRecord, journal::Position, keys, messages, messages::VersionMessage, scrub::ScrubState,
 };
 use crate::{PackId, pack::Purpose};
 
@@ -161,6 +161,25 @@ pub(super) fn decode_finished_mark(value: &[u8]) -> Result<FinishedMark, DecodeE
     Ok(FinishedMark { finished_unix_ms, counts })
 }
 
+pub(super) fn decode_time(value: &[u8]) -> Result<i64, DecodeError> {
+    decode_count(value).map(u64::cast_signed)
+}
+
+/// Time 0, at which nothing was scrubbed, stands for none.
+pub(super) fn encode_scrub_state(state: &ScrubState) -> Vec<u8> {
+    let times = [state.open_since_unix_ms, state.finished_unix_ms];
+    times.iter().flat_map(|time| time.unwrap_or(0).to_le_bytes()).collect()
+}
+
+pub(super) fn decode_scrub_state(value: &[u8]) -> Result<ScrubState, DecodeError> {
+    let what = "state of scrubbing";
+    let mut reader = Reader::new(value);
+    let mut time = || Ok(Some(reader.u64(what)?.cast_signed()).filter(|time| *time != 0));
+    let state = ScrubState { open_since_unix_ms: time()?, finished_unix_ms: time()? };
+    reader.finish(what)?;
+    Ok(state)
+}
+
 /// What is wrong with a quarantined record, as its writer said it.
 pub(super) fn decode_why(value: &[u8]) -> Result<String, DecodeError> {
     let text = std::str::from_utf8(value).map_err(|_| DecodeError::invalid("quarantined record", "not UTF-8"))?;
@@ -275,5 +294,12 @@ mod tests {
         assert!(broken(&9u64.to_le_bytes()).all(|value| decode_count(&value).is_err()));
         assert!(decode_removed(&[0; 7]).is_err() && decode_removed(&[0; 8]).is_err());
         assert!(decode_why(&[0xff]).is_err());
+        for (open_since_unix_ms, finished_unix_ms) in
+            [(None, None), (Some(5), None), (None, Some(7)), (Some(9), Some(7))]
+        {
+            let state = ScrubState { open_since_unix_ms, finished_unix_ms };
+            assert_eq!(decode_scrub_state(&encode_scrub_state(&state)), Ok(state));
+            assert!(broken(&encode_scrub_state(&state)).all(|value| decode_scrub_state(&value).is_err()));
+        }
     }
 }

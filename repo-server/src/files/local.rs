@@ -2,12 +2,14 @@
 
 use std::{
     fs, io,
+    num::NonZero,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with},
+    fs::{Advice, CWD, FallocateFlags, RenameFlags, fadvise, fallocate, renameat_with},
     io::Errno,
 };
 
@@ -66,6 +68,12 @@ impl File for fs::File {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, buffer, offset)
+    }
+
+    fn forget_cached(&self, range: &Range<u64>) {
+        // Whole pages only: the kernel keeps those at the edges. What is not done is no failure.
+        let length = NonZero::new(range.end.saturating_sub(range.start));
+        let _ = fadvise(self, range.start, length, Advice::DontNeed);
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -16,6 +16,7 @@ pub(crate) mod simulated;
 use std::{
     fmt::Debug,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -70,6 +71,9 @@ pub trait File: Debug + Send + Sync {
 
     /// Fills `buffer`; [`io::ErrorKind::UnexpectedEof`] when the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Asks the system to drop these bytes from its cache. A wish: it may do nothing.
+    fn forget_cached(&self, _range: &Range<u64>) {}
 
     /// Its length in bytes.
     fn length(&self) -> io::Result<u64>;

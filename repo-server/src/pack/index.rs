@@ -22,7 +22,8 @@ pub struct PackIndex {
     /// Its records, in order of their ids.
     pub objects: Vec<(ObjectId, Location)>,
     /// What a scan could not read, in bytes from the start. Empty when the footer is intact: then no record was
-    /// looked at.
+    /// looked at. Never empty otherwise: where nothing but the footer is known to be missing, it has the empty range
+    /// at the end.
     pub damage: Vec<Range<u64>>,
 }
 
@@ -99,6 +100,10 @@ fn from_scan(
     if length > bytes.len() as u64 {
         damage.push(bytes.len() as u64..length);
     }
+    if damage.is_empty() {
+        // Cut between two records: nobody knows how many there were.
+        damage.push(length..length);
+    }
     let purpose = match (header, records.first()) {
         (Ok(header), _) => header.purpose,
         (Err(_), Some(record)) => record.header.purpose,
@@ -123,7 +128,7 @@ pub(super) fn numbered(objects: BTreeMap<ObjectId, Location>) -> Vec<(ObjectId, 
 }
 
 /// Where to read a record; its ordinal is not known yet. `None` when this version of Imprint cannot.
-fn location(record: &ScannedRecord, pack: PackId, purpose: Purpose) -> Option<Location> {
+pub(super) fn location(record: &ScannedRecord, pack: PackId, purpose: Purpose) -> Option<Location> {
     let header = &record.header;
     if header.purpose != purpose || header.base.is_some() {
         return None;
@@ -180,8 +185,9 @@ mod tests {
         bytes.truncate(sample::records_end());
         let index = sample::index(bytes).unwrap();
         assert_eq!(index.objects, finished.objects);
-        assert_eq!(index.record.bytes, sample::records_end() as u64);
-        assert!(index.damage.is_empty());
+        let end = sample::records_end() as u64;
+        assert_eq!(index.record.bytes, end);
+        assert_eq!(index.damage, std::slice::from_ref(&(end..end)));
     }
 
     #[test]
@@ -201,7 +207,10 @@ mod tests {
         for end in 0..good.len() {
             let cut = Bytes::copy_from_slice(&good[..end]);
             match sample::index(cut.to_vec()) {
-                Ok(index) => assert_eq!(readable(&index, &cut), index.objects.len(), "cut at {end}"),
+                Ok(index) => {
+                    assert_eq!(readable(&index, &cut), index.objects.len(), "cut at {end}");
+                    assert!(!index.damage.is_empty(), "cut at {end}: it looks like a whole pack");
+                }
                 Err(error) => assert!(end < HEADER_BYTES && pack_in(&error).contains("cut short"), "cut at {end}"),
             }
         }

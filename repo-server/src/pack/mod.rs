@@ -18,6 +18,7 @@ mod record;
 #[cfg(test)]
 mod sample;
 mod scan;
+mod verify;
 
 pub use builder::{FinishedPack, PackBuilder};
 pub use footer::{ENTRY_BYTES, Footer, FooterEntry, TRAILER_BYTES, Trailer};
@@ -26,6 +27,7 @@ pub use index::{PackIndex, read_index};
 pub use purpose::Purpose;
 pub use record::{RECORD_HEADER_BYTES, RecordHeader, RecordMark, decode_record, record_length};
 pub use scan::{Scan, ScanItem, ScannedRecord, scan};
+pub use verify::{PackDamage, PackPart, VerifiedPack, verify};
 
 /// A pack is at most this long, footer included.
 pub const MAX_PACK_BYTES: u64 = 64 << 20;

@@ -26,6 +26,14 @@ impl Grace {
     }
 }
 
+/// Until the clock shows another one.
+pub(super) fn wait_a_millisecond() {
+    let before = now_unix_ms();
+    while now_unix_ms() <= before {
+        std::hint::spin_loop();
+    }
+}
+
 impl Session {
     pub(super) async fn collect(
         &mut self,
@@ -38,10 +46,7 @@ impl Session {
         let is_alone = during.is_empty() && !is_stopped;
         if closes_uploads {
             // The last one was opened in an earlier millisecond.
-            let opened = now_unix_ms();
-            while now_unix_ms() <= opened {
-                std::hint::spin_loop();
-            }
+            wait_a_millisecond();
         }
         let purged = self.begin_purge(grace);
         let idle_upload = if closes_uploads { Duration::ZERO } else { DAY };

@@ -1,15 +1,17 @@
 //! Harms packs, finds what was harmed, and heals it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     ops::Range,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use imprint_content::ObjectId;
 
 use super::{
+    collection::wait_a_millisecond,
     content::Content,
     inspect::{is_damage, locate},
     model::{Change, Key},
@@ -19,10 +21,12 @@ use super::{
 };
 use crate::{
     Error, PackId,
-    catalog::{Damage, Location},
-    clock::now_unix_ms,
+    catalog::Location,
     pack::{HEADER_BYTES, Purpose, decode_record, read_index, record_length},
-    store::check,
+    store::{
+        check,
+        scrub::{ScrubControl, ScrubOptions, ScrubScope},
+    },
 };
 
 /// What may be unreadable, and may not be anything else.
@@ -115,14 +119,21 @@ impl Session {
         Ok(places.into_iter().any(|((_, id), location)| self.harmed.explains(&id, location)))
     }
 
-    /// Reads what was harmed and is still relied on, and quarantines what is damaged.
+    /// A scrub finds all that was harmed and is relied on, and nothing else.
     pub(super) async fn scrub(&mut self) -> Result<(), Trouble> {
         let (store, packs) = (self.process().store.clone(), self.process().packs.clone());
+        // What was verified in an earlier millisecond is verified again.
+        wait_a_millisecond();
+        let options = ScrubOptions { scope: ScrubScope::OlderThan(Duration::ZERO), bytes_per_second: None };
+        let findings = Mutex::new(Vec::new());
+        let found = |finding| findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+        store.scrub(options, &ScrubControl::new(), &found).await?;
+        let findings = findings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ensure(self.harmed.is_any() || findings.is_empty(), || format!("nobody did that: {findings:?}"))?;
         let under_way = self.pushes.iter().flatten().map(|push| &push.content);
         let known: Vec<&Arc<Content>> =
             self.model.with_content().map(|(_, content)| content).chain(under_way).collect();
         let places = locate(&store, &known).await?;
-        let mut damaged: BTreeMap<(PackId, u8), (Purpose, Vec<ObjectId>)> = BTreeMap::new();
         for ((purpose, id), location) in places {
             let Some(location) = location.filter(|location| self.harmed.explains(&id, Some(*location))) else {
                 continue;
@@ -135,16 +146,7 @@ impl Session {
                 Err(error) if is_damage(&error) => false,
                 Err(error) => return Err(error.into()),
             };
-            if !is_readable {
-                damaged.entry((location.pack, purpose as u8)).or_insert((purpose, Vec::new())).1.push(id);
-            }
-        }
-        for ((pack, _), (kind, objects)) in damaged {
-            let count = objects.len() as u64;
-            let damage =
-                Damage { pack, kind, objects, why: "the model harmed it".into(), found_unix_ms: now_unix_ms() };
-            let quarantined = store.catalog().quarantine(damage).await?;
-            ensure(quarantined == count, || format!("{quarantined} of {count} records were quarantined"))?;
+            ensure(is_readable, || format!("a scrub leaves {id} where it cannot be read: {location:?}"))?;
         }
         Ok(())
     }

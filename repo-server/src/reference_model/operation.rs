@@ -195,7 +195,7 @@ fn any(random: &mut Random, has_damage: bool) -> Operation {
             };
             Operation::Harm { pack: any_version(random), harm, at: random.number() }
         }
-        190..210 if has_damage => Operation::Scrub,
+        190..200 => Operation::Scrub,
         _ => in_process(random),
     }
 }

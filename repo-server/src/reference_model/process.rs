@@ -15,6 +15,7 @@ use tokio::{runtime::Runtime, sync::Notify};
 
 use crate::{
     Error, PackId,
+    catalog::InDoubt,
     files::{Files, simulated::Simulated},
     storage::{PackSink, PackStorage},
     store::{Directory, OpenMode, Store, StoreOptions},
@@ -46,7 +47,7 @@ impl Process {
     /// What `imprint-server rebuild` does.
     pub(super) fn rebuild(disk: &Simulated, path: &Path) -> Result<(), Error> {
         let files = Files::on(Arc::new(disk.clone()));
-        runtime().block_on(Directory::rebuild_on(files, path, options())).map(drop)
+        runtime().block_on(Directory::rebuild_on(files, path, options(), InDoubt::Refuse)).map(drop)
     }
 }
 

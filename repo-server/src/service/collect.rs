@@ -107,7 +107,8 @@ impl Service {
     }
 
     async fn collect_options(&self, mode: CollectMode) -> Result<CollectOptions, Error> {
-        Ok(CollectOptions::with_grace(mode, self.store.catalog().grace().await?))
+        let options = CollectOptions::with_grace(mode, self.store.catalog().grace().await?);
+        Ok(CollectOptions { idle_upload: self.limits.idle_upload, ..options })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Error,
     catalog::{TagRecord, Totals, VersionKey, VersionRecord},
     pack::Purpose,
+    store::scrub::ScrubHealth,
 };
 
 pub(super) fn bad(why: impl Into<String>) -> Error {
@@ -94,7 +95,7 @@ pub(super) fn tag_message(record: &TagRecord) -> v1::Tag {
     }
 }
 
-pub(super) const fn stats(totals: Totals) -> v1::Stats {
+pub(super) fn stats(totals: Totals, health: ScrubHealth) -> v1::Stats {
     v1::Stats {
         images: totals.images,
         versions: totals.versions,
@@ -104,5 +105,9 @@ pub(super) const fn stats(totals: Totals) -> v1::Stats {
         pack_bytes: totals.pack_bytes,
         chunks: totals.chunks,
         nodes: totals.nodes,
+        scrubbed_unix_ms: health.scrubbed_unix_ms.unwrap_or(0),
+        verified_unix_ms: health.verified_unix_ms.unwrap_or(0),
+        unverified_packs: health.unverified_packs,
+        damaged_objects: health.damaged_objects,
     }
 }

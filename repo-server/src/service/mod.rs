@@ -8,6 +8,7 @@ mod fetch;
 mod push;
 mod queries;
 mod retention;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{Error, blocking::Blocking, store::Store};
 
 /// How many streams are served, and how long one may be silent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Pushes served at once. Each keeps up to 9 messages, of 1 MiB from Imprint's own client and never above 4, two
     /// open packs with 1 MiB, and up to 150 bytes for each of at most 262 144 objects: some 15 MiB for an honest client,
@@ -38,11 +39,20 @@ pub struct Limits {
     /// A push whose client sends nothing for so long, while nothing is expected from us, is sealed and ended. Long,
     /// because a client that hashes a large unchanged disk has nothing to say.
     pub idle_push: Duration,
+    /// An upload that no stream used for so long is closed by the next collection: what it sent and relied on is then no longer
+    /// kept for it. Pushing again sends what was collected.
+    pub idle_upload: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pushes: 16, fetches: 64, turn: Duration::from_secs(30), idle_push: Duration::from_secs(3600) }
+        Self {
+            pushes: 16,
+            fetches: 64,
+            turn: Duration::from_secs(30),
+            idle_push: Duration::from_secs(3600),
+            idle_upload: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -140,6 +150,7 @@ impl v1::repository_server::Repository for Service {
     type ListVersionsStream = Answers<v1::Version>;
     type ListImagesStream = Answers<v1::Image>;
     type CollectStream = Answers<v1::CollectResponse>;
+    type ScrubStream = Answers<v1::ScrubResponse>;
     type ForgetVersionsStream = Answers<v1::VersionFate>;
     type ListRemovedStream = Answers<v1::RemovedVersion>;
 
@@ -238,10 +249,14 @@ impl v1::repository_server::Repository for Service {
     }
 
     async fn get_stats(&self, _request: Request<v1::GetStatsRequest>) -> Result<Response<v1::Stats>, Status> {
-        Ok(Response::new(convert::stats(self.store.catalog().totals().await?)))
+        Ok(Response::new(queries::stats(&self.store).await?))
     }
 
     async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<Self::CollectStream>, Status> {
         Ok(Response::new(collect::start(self.clone(), &request.into_inner())?))
+    }
+
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        Ok(Response::new(scrub::start(self.clone(), &request.into_inner())))
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn describe(store: &Store) -> v1::DescribeResponse {
         server: concat!("imprint-server ", env!("CARGO_PKG_VERSION")).into(),
         format_version: Superblock::FORMAT_VERSION.into(),
         default_profile: store.default_profile().into(),
-        profiles: vec![Profile::V1.number.into()],
+        profiles: Profile::ALL.map(|profile| profile.number.into()).to_vec(),
         codecs: vec![Codec::Raw.number().into(), Codec::Zstd.number().into()],
         features: Vec::new(),
         writes_stopped: store.gate().stopped().unwrap_or_default().into(),
@@ -88,6 +88,10 @@ pub(super) async fn image(store: Store, record: ImageRecord) -> Result<v1::Image
         newest: newest.map(|newest| convert::version(&newest, &tags, &pins)),
         tags: tags.iter().map(convert::tag_message).collect(),
     })
+}
+
+pub(super) async fn stats(store: &Store) -> Result<v1::Stats, Error> {
+    Ok(convert::stats(store.catalog().totals().await?, store.scrub_health().await?))
 }
 
 pub(super) async fn set_tag(store: &Store, request: v1::SetTagRequest) -> Result<v1::Tag, Error> {

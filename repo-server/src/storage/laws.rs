@@ -57,6 +57,7 @@ async fn read(storage: &dyn PackStorage, pack: PackId, range: Range<u64>) -> Res
 
 async fn assert_missing(storage: &dyn PackStorage, pack: PackId) {
     assert!(matches!(read(storage, pack, 0..0).await, Err(Error::PackMissing(missing)) if missing == pack));
+    assert!(matches!(storage.read_uncached(pack, 0..0).await, Err(Error::PackMissing(missing)) if missing == pack));
     assert!(matches!(storage.length(pack).await, Err(Error::PackMissing(missing)) if missing == pack));
     assert!(!storage.list().await.unwrap().contains(&pack));
 }
@@ -68,6 +69,10 @@ async fn sealed_bytes_come_back_in_any_ranges(storage: &dyn PackStorage) {
     let expected = ["0123456789", "78", "0", "34", "", "78"].map(Bytes::from);
     assert_eq!(storage.read(PACK, ranges).await.unwrap(), expected);
     assert!(storage.read(PACK, Vec::new()).await.unwrap().is_empty());
+    for range in [0..0, 0..1, 2..5] {
+        let expected = read(storage, PACK, range.clone()).await.unwrap();
+        assert_eq!(storage.read_uncached(PACK, range).await.unwrap(), expected);
+    }
 }
 
 async fn an_unsealed_pack_is_invisible(storage: &dyn PackStorage) {

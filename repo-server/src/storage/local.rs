@@ -53,6 +53,14 @@ impl LocalPacks {
         Ok(Self { shared: Arc::new(shared), blocking })
     }
 
+    /// Opens `dir` as it is, to read only: nothing is created and nothing removed. Where it does not exist there are no packs.
+    #[must_use]
+    pub fn open_to_look(dir: PathBuf, blocking: Blocking, files: Files) -> Self {
+        let layout = Layout::existing(files.clone(), dir);
+        let open_packs = OpenPacks::new(files.clone());
+        Self { shared: Arc::new(Shared { layout, files, open_packs, lock: OnceLock::new() }), blocking }
+    }
+
     /// Keeps the directory's lock until nobody reads or writes packs any more.
     #[must_use]
     pub fn keeping(self, lock: Arc<Lock>) -> Self {
@@ -75,6 +83,10 @@ impl PackStorage for LocalPacks {
 
     async fn read(&self, pack: PackId, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, Error> {
         self.run(move |shared| shared.read(pack, &ranges)).await
+    }
+
+    async fn read_uncached(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, Error> {
+        self.run(move |shared| shared.read_uncached(pack, &range)).await
     }
 
     async fn length(&self, pack: PackId) -> Result<u64, Error> {
@@ -122,6 +134,11 @@ impl Shared {
     fn read(&self, pack: PackId, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
         let file = self.open_packs.open(pack, &self.layout.place(pack))?;
         ranges.iter().map(|range| file.read(range)).collect()
+    }
+
+    /// Opened each time: files that are read once must not drive out those that are read again and again.
+    fn read_uncached(&self, pack: PackId, range: &Range<u64>) -> Result<Bytes, Error> {
+        self.open_packs.open_once(pack, &self.layout.place(pack))?.read_uncached(range)
     }
 
     fn length(&self, pack: PackId) -> Result<u64, Error> {

@@ -30,6 +30,12 @@ pub trait PackStorage: Send + Sync + 'static {
     /// [`Error::PackMissing`] when there is no such pack, [`Error::RecordCorrupt`] when a range ends behind it.
     async fn read(&self, pack: PackId, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, Error>;
 
+    /// Reads a range of a sealed pack as [`read`](Self::read) does, but from the medium where that can be told apart from
+    /// a cache, and without leaving it in one: for who looks at everything, once.
+    async fn read_uncached(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, Error> {
+        Ok(self.read(pack, vec![range]).await?.pop().unwrap_or_default())
+    }
+
     /// Length of a sealed pack in bytes.
     async fn length(&self, pack: PackId) -> Result<u64, Error>;
 

@@ -7,15 +7,15 @@ use imprint_content::DecodeError;
 use crate::{
     Error, RepositoryId,
     blocking::Blocking,
-    catalog::EmbeddedCatalog,
+    catalog::{EmbeddedCatalog, InDoubt},
     files::{Files, parent},
     storage::LocalPacks,
 };
 
 use super::{Lock, Store, Superblock, recover};
 
-const SUPERBLOCK: &str = "superblock";
-const PACKS: &str = "packs";
+pub(super) const SUPERBLOCK: &str = "superblock";
+pub(super) const PACKS: &str = "packs";
 const CATALOG: &str = "catalog";
 /// Takes room that is given up when the disk is full.
 const RESERVE: &str = "reserve";
@@ -81,8 +81,23 @@ impl Directory {
     }
 
     /// Creates the catalog anew from packs and journal; the old one is kept beside it.
+    ///
+    /// # Errors
+    /// As [`rebuild_in_doubt`](Self::rebuild_in_doubt) has with [`InDoubt::Refuse`].
     pub async fn rebuild(path: &Path, options: StoreOptions) -> Result<recover::RecoverOutcome, Error> {
-        Self::rebuild_on(Files::default(), path, options).await
+        Self::rebuild_in_doubt(path, options, InDoubt::Refuse).await
+    }
+
+    /// The same, with a wish for when decisions may be missing from the journal.
+    ///
+    /// # Errors
+    /// Those of opening, but that the former catalog may be damaged; [`Error::JournalInDoubt`], after which nothing was changed.
+    pub async fn rebuild_in_doubt(
+        path: &Path,
+        options: StoreOptions,
+        in_doubt: InDoubt,
+    ) -> Result<recover::RecoverOutcome, Error> {
+        Self::rebuild_on(Files::default(), path, options, in_doubt).await
     }
 
     /// The same, on any file system.
@@ -90,6 +105,7 @@ impl Directory {
         files: Files,
         path: &Path,
         options: StoreOptions,
+        in_doubt: InDoubt,
     ) -> Result<recover::RecoverOutcome, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
@@ -104,13 +120,17 @@ impl Directory {
                     engines.clone(),
                     &files,
                     options.catalog_cache_bytes,
+                    in_doubt,
                 )?;
                 let packs = LocalPacks::open(path.join(PACKS), engines, files.clone())?;
                 Ok::<_, Error>(Engines { superblock, packs, catalog, files, lock })
             };
             blocking.run(rebuild).await?
         };
-        recover::rebuild(&opened.into_store(blocking).0).await
+        let catalog = opened.catalog.clone();
+        let outcome = recover::rebuild(&opened.into_store(blocking).0).await?;
+        catalog.flush().await?;
+        Ok(outcome)
     }
 }
 
@@ -211,7 +231,7 @@ fn remove_interrupted_creation(files: &Files, path: &Path) -> Result<(), Error> 
     }
 }
 
-fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, Error> {
+pub(super) fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, Error> {
     let file = path.join(SUPERBLOCK);
     let bytes = match files.read(&file) {
         Ok(bytes) => bytes,

@@ -87,6 +87,33 @@ impl Lock {
     }
 }
 
+/// Keeps others from opening a repository for writing, as long as it lives. Several may look at the same time.
+#[derive(Debug)]
+pub struct LookLock {
+    _file: Option<File>,
+}
+
+impl LookLock {
+    /// Takes the lock of the repository in `directory`, and writes nothing. Where there is no lock file, as in a copy, nobody has
+    /// it open.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when somebody has it open.
+    pub fn take(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self { _file: None }),
+            Err(source) => return Err(Error::io("open", path, source)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Self { _file: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(locked(directory, &read_holder(&file))),
+            Err(TryLockError::Error(source)) => Err(Error::io("lock", path, source)),
+        }
+    }
+}
+
 fn read_holder(mut file: &File) -> Holder {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));

@@ -4,6 +4,7 @@
 //! then the catalog learns what is in them, then the tree's closure is checked, then the commit is appended to the
 //! journal and synced (that is the commit point), then the client hears of it. `docs/durability.md` has each crash.
 
+pub mod check;
 mod closure;
 mod directory;
 mod fetch;
@@ -13,6 +14,7 @@ mod pack_writer;
 pub mod reclaim;
 mod recover;
 mod retention;
+pub mod scrub;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,7 @@ use crate::{
 pub use closure::Missing;
 pub use directory::{Directory, OpenMode, StoreOptions};
 pub use fetch::{ChunkReader, FetchedChunk};
-pub use lock::Lock;
+pub use lock::{Lock, LookLock};
 pub use nodes::NodeReader;
 pub use recover::{RecoverOutcome, rebuild};
 pub use retention::{DatedVersion, KeepReason, KeepRules, Period, VersionFate};
@@ -55,6 +57,8 @@ pub struct Store {
     blocking: Blocking,
     /// Held by the one collection that runs.
     collecting: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the one scrub that runs.
+    scrubbing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
@@ -69,13 +73,14 @@ impl Store {
         let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&catalog), blocking.clone());
         Self {
             repository,
-            default_profile: Profile::V1.number,
+            default_profile: Profile::V2.number,
             packs,
             catalog,
             nodes,
             gate: WriteGate::default(),
             blocking,
             collecting: Arc::default(),
+            scrubbing: Arc::default(),
         }
     }
 

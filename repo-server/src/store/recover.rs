@@ -2,11 +2,18 @@
 
 use std::collections::HashSet;
 
+use futures::{StreamExt, stream};
 use tracing::{info, warn};
 
 use crate::{Error, PackId, pack::index::read_index};
 
 use super::Store;
+
+/// Packs whose index is read while that of another one is added. Each takes as much memory as a footer, some MiB at most for
+/// usual records, 80 for the smallest ones.
+const READ_AHEAD: usize = 2;
+/// Records that are added at once: some 30 MB.
+const BATCH_RECORDS: usize = 128 << 10;
 
 /// What indexing packs came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,8 +51,12 @@ pub async fn rebuild(store: &Store) -> Result<RecoverOutcome, Error> {
 
 async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Error> {
     let mut outcome = RecoverOutcome::default();
-    for pack in packs {
-        match read_index(&*store.packs, store.repository, pack).await {
+    let read = |pack| async move { (pack, read_index(&*store.packs, store.repository, pack).await) };
+    let mut indexes = stream::iter(packs).map(read).buffered(READ_AHEAD);
+    let mut batch = Vec::new();
+    let mut waiting = 0;
+    while let Some((pack, read)) = indexes.next().await {
+        match read {
             Ok(index) => {
                 if !index.damage.is_empty() {
                     warn!(%pack, damaged_ranges = index.damage.len(), "a pack is damaged; the rest of it is used");
@@ -53,7 +64,12 @@ async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Erro
                 }
                 outcome.packs += 1;
                 outcome.records += u64::from(index.record.records);
-                store.catalog.add_pack(index.record, index.objects, None).await?;
+                waiting += index.objects.len();
+                batch.push((index.record, index.objects));
+                if waiting >= BATCH_RECORDS {
+                    waiting = 0;
+                    store.catalog.add_packs(std::mem::take(&mut batch)).await?;
+                }
             }
             Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_) | Error::PackTooNew { .. })) => {
                 warn!(%pack, %error, "a pack cannot be read; it is left as it is");
@@ -62,5 +78,6 @@ async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Erro
             Err(error) => return Err(error),
         }
     }
+    store.catalog.add_packs(batch).await?;
     Ok(outcome)
 }

@@ -39,7 +39,7 @@ impl Superblock {
     pub const fn new(repository: RepositoryId) -> Self {
         Self {
             repository,
-            default_profile: Profile::V1.number,
+            default_profile: Profile::V2.number,
             compatible: 0,
             read_only_compatible: 0,
             incompatible: 0,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Superblock {
-        Superblock { compatible: 4, ..Superblock::new(RepositoryId::from_bytes([7; 16])) }
+        Superblock { default_profile: 1, compatible: 4, ..Superblock::new(RepositoryId::from_bytes([7; 16])) }
     }
 
     #[test]

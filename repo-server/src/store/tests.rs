@@ -21,6 +21,7 @@ use crate::{
 mod damage;
 mod interposed;
 mod reclaim;
+mod scrub;
 
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));
@@ -354,6 +355,16 @@ async fn a_node_that_is_met_again_must_have_the_same_totals() {
     let outcome = commit_nodes(&store, None, &[leaf.clone(), root], u64::MAX).await;
     assert!(matches!(outcome, Err(Error::BadRequest(_))));
     commit_nodes(&store, None, &[leaf, parent_of(vec![good, good])], 16).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leaf_is_not_two_levels_below_its_parent() {
+    let store = memory_store();
+    let leaf = Node::Leaf(vec![Extent::zero(8)]);
+    let top = |level| Node::Inner { level, children: vec![child_of(&leaf)] };
+    let outcome = commit_nodes(&store, None, &[leaf.clone(), top(2)], 8).await;
+    assert!(matches!(outcome, Err(Error::BadRequest(_))));
+    commit_nodes(&store, None, &[leaf.clone(), top(1)], 8).await.unwrap();
 }
 
 #[tokio::test]

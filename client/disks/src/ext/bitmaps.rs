@@ -1,10 +1,10 @@
 //! Block bitmaps: what is used, as the filesystem says.
 
-use super::{descriptors::Group, superblock::Superblock};
+use super::{descriptors::Group, owners::MAX_MEMORY_BYTES, superblock::Superblock};
 use crate::{
     blocks::BlockSet,
     read::Volume,
-    reason::{Obstacle, agree},
+    reason::{Obstacle, agree, limit},
 };
 
 /// Clusters in use. `structures` are those of the filesystem itself: all that is used in a group whose bitmap was
@@ -34,6 +34,7 @@ pub(super) fn read(
                 used.insert_range(start + run.start as u64..start + run.end as u64);
             }
         }
+        limit("bytes of memory for its map", used.memory_bytes() as u64, MAX_MEMORY_BYTES)?;
         let free = end - start - used.count_in(start..end);
         agree("free blocks of a group and of its bitmap", group.free_clusters.into(), free)?;
     }

@@ -25,6 +25,7 @@ pub(super) fn walk(
     let mut walk = Walk { volume, superblock, owners, buffer: Vec::new(), files: 0 };
     for group in groups {
         walk.group(group)?;
+        walk.owners.limit_memory()?;
     }
     Ok(walk.files)
 }

@@ -15,6 +15,7 @@ mod inline;
 mod inode;
 mod inodes;
 mod owners;
+mod sum;
 mod superblock;
 mod tables;
 
@@ -25,7 +26,7 @@ use crate::{
     filesystem::{Filesystem, Identity, PartitionType},
     map::{Blocks, Map, MapOptions, Usage},
     read::{ReadError, Volume},
-    reason::{Obstacle, agree},
+    reason::Obstacle,
 };
 
 /// ext2, ext3 and ext4.
@@ -41,12 +42,10 @@ impl Filesystem for Ext {
         let groups = descriptors::read(volume, &superblock)?;
         let mut owners = owners::Owners::new(&superblock, options);
         owners.claim_structures(&groups)?;
-        let used = bitmaps::read(volume, &superblock, &groups, owners.owned())?;
+        let used = bitmaps::read(volume, &superblock, &groups, owners.structures())?;
         owners.check_against(used)?;
         let files = inodes::walk(volume, &superblock, &groups, &mut owners)?;
-        let (used, owned, boundaries) = owners.finish();
-        // Each owned block is used; so if there are as many, they are the same.
-        agree("blocks in use and blocks of files", used.count(), owned.count())?;
+        let (used, boundaries) = owners.finish()?;
         Ok(Map {
             used: Blocks { first_byte: 0, bytes: superblock.cluster_bytes(), set: used },
             boundaries: Blocks { first_byte: 0, bytes: superblock.block_bytes, set: boundaries },

@@ -1,28 +1,64 @@
 //! Who owns which block: the filesystem's own structures, and the inodes. No block has two owners.
+//!
+//! Structures are few, and kept. The blocks of inodes are only counted and summed up: in the end they must be exactly what
+//! is used and no structure's. More than are used are never accepted, so that no walk goes on for ever.
 
 use std::ops::Range;
 
 use super::{
     descriptors::{Group, first_block},
     inode::{BlockSink, Written},
+    sum::{Sum, Values},
     superblock::{Superblock, feature},
 };
 use crate::{
     blocks::BlockSet,
     map::{BoundaryFinder, MapOptions},
-    reason::{Obstacle, require},
+    reason::{Obstacle, agree, limit, require},
 };
+
+/// Most memory for sets of blocks; what is below 4 TiB of the usual blocks never needs as much.
+pub(super) const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
 /// What is owned so far. Counted in clusters, like the bitmaps; boundaries are in blocks.
 pub(super) struct Owners<'a> {
     superblock: &'a Superblock,
     used: BlockSet,
-    owned: BlockSet,
+    /// Structures of the filesystem, and blocks of inodes that keep such.
+    structures: BlockSet,
     /// Blocks of extended attributes, which inodes may share.
     attributes: BlockSet,
     boundaries: BoundaryFinder,
+    inodes: Claims,
     /// The cluster that the present inode claimed last.
     last_cluster: Option<u64>,
+}
+
+/// Blocks that inodes claimed.
+#[derive(Default)]
+struct Claims {
+    values: Values,
+    sum: Sum,
+    count: u64,
+    /// The last ones, which are not in the sum yet: what follows often continues them.
+    pending: Range<u64>,
+}
+
+impl Claims {
+    fn add(&mut self, blocks: Range<u64>) {
+        self.count = self.count.saturating_add(blocks.end - blocks.start);
+        if blocks.start == self.pending.end {
+            self.pending.end = blocks.end;
+        } else {
+            self.flush();
+            self.pending = blocks;
+        }
+    }
+
+    fn flush(&mut self) {
+        self.sum.add(&self.pending, &self.values);
+        self.pending = 0..0;
+    }
 }
 
 impl<'a> Owners<'a> {
@@ -30,9 +66,10 @@ impl<'a> Owners<'a> {
         Self {
             superblock,
             used: BlockSet::default(),
-            owned: BlockSet::new(superblock.clusters()),
+            structures: BlockSet::new(superblock.clusters()),
             attributes: BlockSet::new(superblock.clusters()),
             boundaries: BoundaryFinder::new(superblock.blocks, superblock.block_bytes, options),
+            inodes: Claims::default(),
             last_cluster: None,
         }
     }
@@ -54,34 +91,38 @@ impl<'a> Owners<'a> {
             require(block < self.superblock.blocks, "block of multiple mount protection", "is beyond the end")?;
             self.claim_structure(block..block + 1)?;
         }
-        Ok(())
+        self.limit_memory()
     }
 
     fn claim_structure(&mut self, blocks: Range<u64>) -> Result<(), Obstacle> {
         require(blocks.end <= self.superblock.blocks, "a structure", "is beyond the end")?;
         let clusters = self.clusters(&blocks);
         let length = clusters.end - clusters.start;
-        let new = self.owned.insert_range(clusters);
+        let new = self.structures.insert_range(clusters);
         // Structures of several groups may share a cluster.
         require(new == length || self.superblock.cluster_blocks > 1, "structures", "overlap")
     }
 
-    /// What is owned so far.
-    pub(super) const fn owned(&self) -> &BlockSet {
-        &self.owned
+    /// Blocks of the filesystem's own structures.
+    pub(super) const fn structures(&self) -> &BlockSet {
+        &self.structures
     }
 
     /// From here on, what is claimed must be in `used`; what was claimed before must be there already.
     pub(super) fn check_against(&mut self, used: BlockSet) -> Result<(), Obstacle> {
-        let all_used = self.owned.runs(0..self.owned.bound(), true).all(|run| used.contains_range(run));
+        let all_used = self.structures.runs(0..self.structures.bound(), true).all(|run| used.contains_range(run));
         require(all_used, "a structure of the filesystem", "lies in free blocks")?;
         self.used = used;
-        Ok(())
+        self.limit_memory()
     }
 
     fn own(&mut self, clusters: Range<u64>) -> Result<(), Obstacle> {
-        let length = clusters.end - clusters.start;
-        require(self.owned.insert_range(clusters) == length, "a block", "has two owners")
+        if clusters.is_empty() {
+            return Ok(());
+        }
+        let is_structure = self.structures.touches(clusters.clone());
+        self.inodes.add(clusters);
+        require(!is_structure && self.inodes.count <= self.used.count(), "a block", "has two owners")
     }
 
     /// For an inode that keeps the filesystem's own structures: its blocks may be claimed already.
@@ -104,6 +145,13 @@ impl<'a> Owners<'a> {
         self.last_cluster = None;
     }
 
+    /// Fails when the sets are too large.
+    pub(super) fn limit_memory(&self) -> Result<(), Obstacle> {
+        let sets = [&self.used, &self.structures, &self.attributes, self.boundaries.so_far()];
+        let bytes: usize = sets.into_iter().map(BlockSet::memory_bytes).sum();
+        limit("bytes of memory for its map", bytes as u64, MAX_MEMORY_BYTES)
+    }
+
     fn claimable(&self, blocks: &Range<u64>) -> Result<Range<u64>, Obstacle> {
         let inside = blocks.start >= self.superblock.first_data_block.max(1)
             && blocks.start < blocks.end
@@ -119,9 +167,17 @@ impl<'a> Owners<'a> {
         blocks.start / size..blocks.end.div_ceil(size)
     }
 
-    /// What is used, what is owned, and the boundaries.
-    pub(super) fn finish(self) -> (BlockSet, BlockSet, BlockSet) {
-        (self.used, self.owned, self.boundaries.finish())
+    /// What is used, which must be exactly what has an owner, and the boundaries.
+    pub(super) fn finish(mut self) -> Result<(BlockSet, BlockSet), Obstacle> {
+        let all = 0..self.used.bound();
+        let owned = self.structures.count().saturating_add(self.inodes.count);
+        agree("blocks in use and blocks of files", self.used.count(), owned)?;
+        self.inodes.flush();
+        self.structures.runs(all.clone(), true).for_each(|run| self.inodes.sum.add(&run, &self.inodes.values));
+        let mut used = Sum::default();
+        self.used.runs(all, true).for_each(|run| used.add(&run, &self.inodes.values));
+        require(used == self.inodes.sum, "a block", "has two owners, and another none")?;
+        Ok((self.used, self.boundaries.finish()))
     }
 }
 
@@ -152,13 +208,13 @@ pub(super) struct Again<'a, 'b>(&'a mut Owners<'b>);
 impl BlockSink for Again<'_, '_> {
     fn tree(&mut self, block: u64) -> Result<(), Obstacle> {
         let clusters = self.0.claimable(&(block..block.saturating_add(1)))?;
-        self.0.owned.insert_range(clusters);
+        self.0.structures.insert_range(clusters);
         Ok(())
     }
 
     fn data(&mut self, _: u64, blocks: Range<u64>, _: Written) -> Result<(), Obstacle> {
         let clusters = self.0.claimable(&blocks)?;
-        self.0.owned.insert_range(clusters);
+        self.0.structures.insert_range(clusters);
         Ok(())
     }
 }

@@ -13,10 +13,10 @@ const OFFSET: u64 = 1024;
 const LENGTH: usize = 1024;
 const MAGIC: u16 = 0xef53;
 
-/// Most blocks of a filesystem: three sets of them are kept, 128 MiB each when nothing is free.
-const MAX_BLOCKS: u64 = 1 << 30;
-/// Most groups; 4 TiB have 32 Ki of them with blocks of 4 KiB.
-const MAX_GROUPS: u64 = 1 << 18;
+/// Most blocks of a filesystem: 64 TiB of the usual ones. Empty sets of so many take 12 MiB each.
+const MAX_BLOCKS: u64 = 1 << 34;
+/// Most groups, which take some 70 bytes each; 64 TiB have as many.
+const MAX_GROUPS: u64 = 1 << 19;
 
 pub(super) mod feature {
     //! Bits of the three sets of features.

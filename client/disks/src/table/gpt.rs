@@ -16,17 +16,17 @@ const HEADER_BYTES: usize = 92;
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 /// Reads the table, wherever one of its two copies is whole. `sector_bytes` is tried first.
-pub(super) fn read(volume: &Volume<'_>, sector_bytes: u32) -> Result<Option<Table>, Obstacle> {
+pub(super) fn read(volume: &Volume<'_>, sector_bytes: u32) -> Result<Option<Gpt>, Obstacle> {
     let others = SECTOR_BYTES.into_iter().filter(|other| *other != sector_bytes);
     for sector_bytes in std::iter::once(sector_bytes).chain(others) {
-        if let Some(table) = read_with(volume, sector_bytes)? {
-            return Ok(Some(table));
+        if let Some(gpt) = read_with(volume, sector_bytes)? {
+            return Ok(Some(gpt));
         }
     }
     Ok(None)
 }
 
-fn read_with(volume: &Volume<'_>, sector_bytes: u32) -> Result<Option<Table>, Obstacle> {
+fn read_with(volume: &Volume<'_>, sector_bytes: u32) -> Result<Option<Gpt>, Obstacle> {
     let sectors = volume.length() / u64::from(sector_bytes);
     if sectors < 3 {
         return Ok(None);
@@ -36,28 +36,57 @@ fn read_with(volume: &Volume<'_>, sector_bytes: u32) -> Result<Option<Table>, Ob
     let elsewhere = primary.as_ref().map(|copy| copy.other).filter(|other| (2..sectors).contains(other));
     let place = elsewhere.unwrap_or(sectors - 1);
     let backup = Copy::read(volume, sector_bytes, place)?;
-    let (copy, remark) = match (primary, backup) {
-        (Some(primary), Some(backup)) => {
-            require(primary.says_the_same_as(&backup), "GPT", "differs from its backup")?;
-            let remark = (place != sectors - 1).then_some("the backup GPT is not at the end of the disk");
-            (primary, remark)
-        }
-        (Some(primary), None) => (primary, Some("the backup GPT is damaged or missing")),
-        (None, Some(backup)) => (backup, Some("the GPT is damaged; this is its backup")),
-        (None, None) => return Ok(None),
-    };
-    let entries = copy.partitions(sector_bytes)?;
-    Ok(Some(Table { kind: TableKind::Gpt, id: copy.disk, sector_bytes, entries, remark }))
+    if let (Some(primary), Some(backup)) = (&primary, &backup) {
+        require(primary.says_the_same_as(backup), "GPT", "differs from its backup")?;
+    }
+    let is_none = primary.is_none() && backup.is_none();
+    Ok((!is_none).then_some(Gpt { sector_bytes, primary, backup, is_at_end: place == sectors - 1 }))
+}
+
+/// Both copies of a table, as far as they are whole; one of them is.
+#[derive(Debug)]
+pub(super) struct Gpt {
+    pub(super) sector_bytes: u32,
+    pub(super) primary: Option<Copy>,
+    pub(super) backup: Option<Copy>,
+    /// Whether the backup is, or was looked for, in the last sector of the disk.
+    is_at_end: bool,
+}
+
+impl Gpt {
+    pub(super) fn table(&self) -> Result<Table, Obstacle> {
+        let (copy, remark) = match (&self.primary, &self.backup) {
+            (Some(primary), Some(_)) if self.is_at_end => (primary, None),
+            (Some(primary), Some(_)) => (primary, Some("the backup GPT is not at the end of the disk")),
+            (Some(primary), None) => (primary, Some("the backup GPT is damaged or missing")),
+            (None, Some(backup)) => (backup, Some("the GPT is damaged; this is its backup")),
+            (None, None) => return Err(Obstacle::invalid("GPT", "cannot be read")),
+        };
+        Ok(Table {
+            kind: TableKind::Gpt,
+            id: copy.disk.clone(),
+            sector_bytes: self.sector_bytes,
+            entries: copy.partitions(self.sector_bytes)?,
+            remark,
+        })
+    }
 }
 
 /// One header with its entries.
-struct Copy {
+#[derive(Debug)]
+pub(super) struct Copy {
+    /// The header, its checksum zero.
+    pub(super) header: Vec<u8>,
+    /// Where it is.
+    pub(super) sector: u64,
+    /// Where the entries are.
+    pub(super) entries_sector: u64,
     other: u64,
-    first_usable: u64,
+    pub(super) first_usable: u64,
     last_usable: u64,
     disk: Option<String>,
-    entry_bytes: usize,
-    entries: Vec<u8>,
+    pub(super) entry_bytes: usize,
+    pub(super) entries: Vec<u8>,
 }
 
 impl Copy {
@@ -89,7 +118,11 @@ impl Copy {
         {
             return Ok(None);
         }
+        let entries_sector = fields.u64(72);
         Ok(Some(Self {
+            header: fields.0.to_vec(),
+            sector,
+            entries_sector,
             other: fields.u64(32),
             first_usable: fields.u64(40),
             last_usable: fields.u64(48),

@@ -13,7 +13,14 @@ const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 /// More logical partitions than any system allows.
 const MAX_LOGICAL: u64 = 128;
 
+/// Where the first entry is, and how long each is.
+const SLOTS_AT: usize = 446;
+const SLOT_BYTES: usize = 16;
+/// The end of a partition in a field for cylinders, heads and sectors that cannot say it.
+const CHS_BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
+
 /// Four entries that may be partitions.
+#[derive(Debug)]
 pub(super) struct Record {
     id: u32,
     slots: [Slot; 4],
@@ -25,6 +32,14 @@ struct Slot {
     kind: u8,
     first: u32,
     sectors: u32,
+}
+
+/// A partition in the record itself, in sectors.
+pub(super) struct LastSlot {
+    pub(super) index: usize,
+    pub(super) is_extended: bool,
+    pub(super) first: u64,
+    pub(super) sectors: u64,
 }
 
 impl Slot {
@@ -42,7 +57,7 @@ impl Record {
     /// `None` for what is no record: no signature, or entries that cannot be.
     pub(super) fn parse(raw: &[u8; 512]) -> Option<Self> {
         let raw = Fields(raw);
-        let at = |index: usize| 446 + 16 * index;
+        let at = |index: usize| SLOTS_AT + SLOT_BYTES * index;
         let slots = [0, 1, 2, 3].map(|index| Slot {
             kind: raw.u8(at(index) + 4),
             first: raw.u32(at(index) + 8),
@@ -59,6 +74,40 @@ impl Record {
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| slot.is_empty())
+    }
+
+    /// The partition that says that there is a GPT, where it is the only one; its index.
+    pub(super) fn only_protective(&self) -> Option<usize> {
+        let mut used = self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_empty());
+        match (used.next(), used.next()) {
+            (Some((index, slot)), None) if slot.kind == PROTECTIVE && slot.first == 1 => Some(index),
+            _ => None,
+        }
+    }
+
+    /// The partition that ends last; an extended one counts as one.
+    pub(super) fn last(&self) -> Option<LastSlot> {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_empty());
+        let last = used.max_by_key(|(_, slot)| u64::from(slot.first) + u64::from(slot.sectors));
+        last.map(|(index, slot)| LastSlot {
+            index,
+            is_extended: slot.is_extended(),
+            first: slot.first.into(),
+            sectors: slot.sectors.into(),
+        })
+    }
+
+    /// Bytes that give the slot another length: their offset on the disk, and what to write there.
+    pub(super) fn with_sectors(&self, index: usize, sectors: u32) -> (u64, Vec<u8>) {
+        let at = SLOTS_AT + SLOT_BYTES * index;
+        let first = self.slots.get(index).map_or(0, |slot| slot.first);
+        let bytes = [&CHS_BEYOND[..], &first.to_le_bytes(), &sectors.to_le_bytes()].concat();
+        (at as u64 + 5, bytes)
+    }
+
+    /// Bytes that say how much of the disk the GPT protects.
+    pub(super) fn with_protected_sectors(index: usize, sectors: u32) -> (u64, Vec<u8>) {
+        ((SLOTS_AT + SLOT_BYTES * index + 12) as u64, sectors.to_le_bytes().to_vec())
     }
 
     /// A GPT is believed beside partitions of this table only when they are its own.

@@ -1,12 +1,16 @@
 //! Partition tables.
 
 mod gpt;
+mod gpt_fit;
 mod mbr;
+mod resize;
 
 use crate::{
     read::{ReadAt, Volume},
     reason::{Obstacle, Reason, require},
 };
+
+pub use resize::{Grown, Growth, Misfit, PartitionTable, Patch, Resized, Slot};
 
 /// What kind of table a disk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,18 @@ pub(crate) struct Entry {
 
 /// Reads the table of a disk; `None` when it has none.
 pub(crate) fn read(disk: &dyn ReadAt, sector_bytes: u32) -> Result<Option<Table>, Obstacle> {
+    Ok(read_raw(disk, sector_bytes)?.map(|raw| raw.table))
+}
+
+/// A table, and the structures that it was read from.
+#[derive(Debug)]
+struct RawTable {
+    table: Table,
+    record: mbr::Record,
+    gpt: Option<gpt::Gpt>,
+}
+
+fn read_raw(disk: &dyn ReadAt, sector_bytes: u32) -> Result<Option<RawTable>, Obstacle> {
     let volume = Volume::new(disk, 0, disk.length());
     let mut first = [0; 512];
     if volume.try_read(0, &mut first)?.is_none() {
@@ -54,16 +70,20 @@ pub(crate) fn read(disk: &dyn ReadAt, sector_bytes: u32) -> Result<Option<Table>
     }
     let record = mbr::Record::parse(&first);
     let gpt = gpt::read(&volume, sector_bytes)?;
-    let mut table = match (record, gpt) {
-        (Some(record), Some(gpt)) if record.is_protective() => record.allow_beside(gpt)?,
+    let mut raw = match (record, gpt) {
+        (Some(record), Some(gpt)) if record.is_protective() => {
+            RawTable { table: record.allow_beside(gpt.table()?)?, record, gpt: Some(gpt) }
+        }
         (_, Some(_)) => return Err(Obstacle::invalid("GPT", "has no protective MBR")),
         (Some(record), None) if record.is_protective() => return Err(Obstacle::invalid("GPT", "cannot be read")),
-        (Some(record), None) if !record.is_empty() => mbr::read(&volume, &record, sector_bytes)?,
+        (Some(record), None) if !record.is_empty() => {
+            RawTable { table: mbr::read(&volume, &record, sector_bytes)?, record, gpt: None }
+        }
         (_, None) => return Ok(None),
     };
-    table.entries.sort_by_key(|entry| (entry.start, entry.number));
-    check(&table.entries, disk.length())?;
-    Ok(Some(table))
+    raw.table.entries.sort_by_key(|entry| (entry.start, entry.number));
+    check(&raw.table.entries, disk.length())?;
+    Ok(Some(raw))
 }
 
 fn check(entries: &[Entry], disk_bytes: u64) -> Result<(), Obstacle> {

@@ -256,3 +256,44 @@ impl ReadAt for Damaged<'_> {
         Ok(())
     }
 }
+
+/// A disk with other bytes in several places; the last one counts.
+#[derive(Clone)]
+pub struct Patched<'a> {
+    disk: &'a [u8],
+    patches: Vec<(u64, Vec<u8>)>,
+}
+
+impl<'a> Patched<'a> {
+    pub fn new(disk: &'a [u8]) -> Self {
+        Self { disk, patches: Vec::new() }
+    }
+
+    pub fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.patches.push((at as u64, bytes.to_vec()));
+    }
+
+    pub fn get<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.read_exact_at(&mut bytes, at as u64).unwrap();
+        bytes
+    }
+}
+
+impl ReadAt for Patched<'_> {
+    fn length(&self) -> u64 {
+        self.disk.len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.disk.read_exact_at(buf, offset)?;
+        for (at, bytes) in &self.patches {
+            let (start, end) = (offset.max(*at), (offset + buf.len() as u64).min(at + bytes.len() as u64));
+            if start < end {
+                buf[(start - offset) as usize..(end - offset) as usize]
+                    .copy_from_slice(&bytes[(start - at) as usize..(end - at) as usize]);
+            }
+        }
+        Ok(())
+    }
+}

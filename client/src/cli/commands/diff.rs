@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range};
 
 use clap::Args;
-use imprint_client::{DiffOutcome, Version, diff};
+use imprint_client::{DiffOutcome, PartitionChange, Version, diff};
 use imprint_content::Ref;
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::cli::{
     failure::CliError,
     size::{counted, size},
     table::Table,
+    text::printable,
     version_document::VersionDocument,
 };
 
@@ -56,6 +57,28 @@ struct Report {
     fetch_chunks: u64,
     /// The first of them; see `imprint_client::DiffOutcome`.
     changed: Vec<Range<u64>>,
+    partitions: Vec<PartitionReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartitionReport {
+    number: u32,
+    filesystem: Option<String>,
+    changed_bytes: u64,
+}
+
+impl From<&PartitionChange> for PartitionReport {
+    fn from(change: &PartitionChange) -> Self {
+        let PartitionChange { partition, changed_bytes } = change;
+        Self { number: partition.number, filesystem: partition.filesystem.clone(), changed_bytes: *changed_bytes }
+    }
+}
+
+impl PartitionReport {
+    fn line(&self) -> String {
+        let filesystem = printable(self.filesystem.as_deref().unwrap_or("unknown"));
+        format!("{} in partition {} ({filesystem})", size(self.changed_bytes), self.number)
+    }
 }
 
 impl Report {
@@ -71,6 +94,7 @@ impl Report {
             fetch_bytes: outcome.fetch_bytes,
             fetch_chunks: outcome.fetch_chunks,
             changed: outcome.changed.clone(),
+            partitions: outcome.partitions.iter().map(PartitionReport::from).collect(),
         }
     }
 }
@@ -83,6 +107,8 @@ impl fmt::Display for Report {
         table.field("to", format!("{to}  {}", size(self.to_bytes)));
         table.field("same", size(self.same_bytes));
         table.field("changed", format!("{} in {}", size(self.changed_bytes), counted(self.changed_ranges, "range")));
+        let changed = self.partitions.iter().filter(|partition| partition.changed_bytes > 0);
+        table.field("", changed.map(PartitionReport::line).collect::<Vec<_>>().join("\n"));
         table.field(
             "to fetch",
             format!("{} in {}, before compression", size(self.fetch_bytes), counted(self.fetch_chunks, "chunk")),

@@ -10,6 +10,7 @@ mod push;
 mod remove;
 mod restore;
 mod rollback;
+mod scrub;
 mod show;
 mod stats;
 mod tag;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Unpin(pin::Unpin),
     Stats(stats::Stats),
     Gc(gc::Gc),
+    Scrub(scrub::Scrub),
 }
 
 impl Command {
@@ -66,6 +68,7 @@ impl Command {
             Self::Unpin(unpin) => unpin.run(context).await,
             Self::Stats(stats) => stats.run(context).await,
             Self::Gc(gc) => gc.run(context).await,
+            Self::Scrub(scrub) => scrub.run(context).await,
         }
     }
 
@@ -78,6 +81,10 @@ impl Command {
             Self::Tag(_) | Self::Remove(_) | Self::Undelete(_) | Self::Pin(_) | Self::Unpin(_) => {
                 LeftBehind::new("it may or may not have been done", "run the same command again")
             }
+            Self::Scrub(_) => LeftBehind::new(
+                "what was found so far is known to the repository",
+                "run the same command again: it goes on where this one stopped",
+            ),
             Self::Gc(_) => LeftBehind::new("what was done so far is done, and safe", "run the same command again"),
             _ => LeftBehind::unchanged(),
         }

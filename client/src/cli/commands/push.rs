@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use imprint_client::{Phase, PushOptions, PushOutcome, push, source::Source};
 use imprint_content::{
-    ImageName, TagName,
+    CaptureMode, ImageName, TagName,
     record::{MAX_LABEL_BYTES, MAX_LABELS, MAX_MESSAGE_BYTES},
 };
 use imprint_proto::limits::MAX_COMMIT_TAGS;
@@ -50,9 +50,30 @@ pub(crate) struct Push {
     /// What to remember about this version.
     #[arg(long, short, default_value = "", hide_default_value = true, value_parser = parse_message)]
     message: String,
+    /// Capture the space that filesystems do not use, or leave it out: then it is zero when it is restored.
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    free_space: FreeSpace,
     /// A name and value of your own; may be given several times.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
+}
+
+/// What becomes of space that is not in use.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FreeSpace {
+    /// Capture it, bit for bit.
+    Keep,
+    /// Leave it out, and the contents of swap.
+    Omit,
+}
+
+impl From<FreeSpace> for CaptureMode {
+    fn from(free_space: FreeSpace) -> Self {
+        match free_space {
+            FreeSpace::Keep => Self::Keep,
+            FreeSpace::Omit => Self::Omit,
+        }
+    }
 }
 
 impl Push {
@@ -88,6 +109,7 @@ impl Push {
             labels: collect_labels(&self.labels)?,
             tags: self.tags.clone(),
             who: who(),
+            capture_mode: self.free_space.into(),
         })
     }
 }
@@ -147,8 +169,13 @@ struct Report {
     sent_bytes: u64,
     new_nodes: u64,
     node_bytes: u64,
+    /// Data that is in no use by its filesystem and was captured nevertheless.
+    unused_bytes: u64,
     seconds: f64,
 }
+
+/// From this part of the data on, in percent, it is worth saying that free space could be left out.
+const WORTH_SAYING: u64 = 5;
 
 impl Report {
     fn new(outcome: &PushOutcome, start: Instant) -> Self {
@@ -163,6 +190,7 @@ impl Report {
             sent_bytes: outcome.sent_bytes,
             new_nodes: outcome.new_nodes,
             node_bytes: outcome.node_bytes,
+            unused_bytes: outcome.unused_bytes,
             seconds: start.elapsed().as_secs_f64(),
         }
     }
@@ -179,10 +207,14 @@ impl fmt::Display for Report {
             }
         }
         write!(f, " in {}", elapsed(Duration::from_secs_f64(self.seconds)))?;
-        match self.compared_with {
-            Some(number) => write!(f, " (compared with @{number})"),
-            None => Ok(()),
+        if let Some(number) = self.compared_with {
+            write!(f, " (compared with @{number})")?;
         }
+        if self.unused_bytes.saturating_mul(100) > self.data_bytes.saturating_mul(WORTH_SAYING) {
+            let unused = size(self.unused_bytes);
+            write!(f, "\n{unused} of the data is in free space: --free-space omit would leave it out")?;
+        }
+        Ok(())
     }
 }
 
@@ -214,6 +246,7 @@ mod tests {
             image: "lab/pc".parse().unwrap(),
             tags: vec![],
             message: String::new(),
+            free_space: FreeSpace::Keep,
             labels: vec![],
         };
         assert_eq!(push.left_behind(Phase::Transferring).state, "nothing was committed");

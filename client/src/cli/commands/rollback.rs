@@ -39,6 +39,7 @@ impl Rollback {
             allow_older: true,
             seeds: self.seeds.clone(),
             free_space: self.target_options.free_space(),
+            growing: self.target_options.growing(),
             memory: context.memory(),
         };
         let start = Instant::now();

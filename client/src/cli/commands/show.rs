@@ -3,13 +3,14 @@
 use std::fmt;
 
 use clap::Args;
-use imprint_client::Version;
+use imprint_client::{DiskLayout, Version};
 use imprint_content::{CaptureMode, Ref};
 use serde::Serialize;
 
 use crate::cli::{
     Exit,
     context::Context,
+    disk_table::DiskTable,
     failure::CliError,
     size::{count, counted, size},
     table::Table,
@@ -29,7 +30,8 @@ pub(crate) struct Show {
 impl Show {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let version = context.open().await?.version(&self.reference).await?;
-        context.output.result(&Report { document: (&version).into(), version: &version })?;
+        let disk = DiskLayout::decode(&version.content.layout);
+        context.output.result(&Report { document: (&version).into(), disk, version: &version })?;
         Ok(Exit::Done)
     }
 }
@@ -39,13 +41,19 @@ impl Show {
 struct Report<'a> {
     #[serde(rename = "version")]
     document: VersionDocument,
+    /// What was on the disk, where that was looked at.
+    disk: Option<DiskLayout>,
     #[serde(skip)]
     version: &'a Version,
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fields(self.version).fmt(f)
+        fields(self.version).fmt(f)?;
+        match &self.disk {
+            Some(disk) => write!(f, "\n\n{}", DiskTable(disk)),
+            None => Ok(()),
+        }
     }
 }
 

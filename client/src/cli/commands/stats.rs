@@ -11,6 +11,7 @@ use crate::cli::{
     failure::CliError,
     size::{count, counted, size},
     table::Table,
+    time::{local, rfc3339},
 };
 
 /// Show what the repository holds and what that takes.
@@ -40,6 +41,14 @@ struct Report {
     nodes: u64,
     /// Data of all versions by what is stored; nothing when nothing is stored.
     ratio: Option<f64>,
+    /// When the last scrub came to its end.
+    scrubbed: Option<String>,
+    /// Every pack was verified then or later.
+    verified: Option<String>,
+    unverified_packs: u64,
+    damaged_objects: u64,
+    #[serde(skip)]
+    scrubbed_unix_ms: i64,
     /// Why the repository no longer accepts writes; nothing as long as it does.
     writes_stopped: Option<String>,
 }
@@ -57,9 +66,18 @@ impl Report {
             chunks: stats.chunks,
             nodes: stats.nodes,
             ratio: (stats.pack_bytes > 0).then(|| stats.data_bytes as f64 / stats.pack_bytes as f64),
+            scrubbed: when(stats.scrubbed_unix_ms),
+            verified: when(stats.verified_unix_ms),
+            unverified_packs: stats.unverified_packs,
+            damaged_objects: stats.damaged_objects,
+            scrubbed_unix_ms: stats.scrubbed_unix_ms,
             writes_stopped: writes_stopped.map(Into::into),
         }
     }
+}
+
+fn when(unix_ms: i64) -> Option<String> {
+    Some(unix_ms).filter(|time| *time != 0).and_then(rfc3339)
 }
 
 impl fmt::Display for Report {
@@ -73,6 +91,18 @@ impl fmt::Display for Report {
         table.field("", format!("{}, {}", counted(self.chunks, "chunk"), counted(self.nodes, "node")));
         if let Some(ratio) = self.ratio {
             table.field("ratio", format!("{ratio:.1} (data of all versions to bytes stored)"));
+        }
+        if self.packs > 0 {
+            let last = if self.scrubbed_unix_ms == 0 { "never".into() } else { local(self.scrubbed_unix_ms) };
+            let unread = match self.unverified_packs {
+                0 => String::new(),
+                packs => format!("; {} not read since they were written", counted(packs, "pack")),
+            };
+            table.field("scrubbed", last + &unread);
+        }
+        if self.damaged_objects > 0 {
+            let objects = counted(self.damaged_objects, "object");
+            table.field("damaged", format!("{objects}; `imprint scrub` says which versions suffer"));
         }
         if let Some(why) = &self.writes_stopped {
             table.field("writes stopped", why);

@@ -43,6 +43,7 @@ impl Update {
             allow_older: self.allow_older,
             seeds: self.seeds.clone(),
             free_space: self.target_options.free_space(),
+            growing: self.target_options.growing(),
             memory: context.memory(),
         };
         let start = Instant::now();

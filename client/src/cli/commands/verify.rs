@@ -89,17 +89,17 @@ async fn of_version(context: &Context, reference: &Ref) -> Result<Exit, CliError
 async fn of_target(context: &Context, target: &Path, against: Option<&Ref>) -> Result<Exit, CliError> {
     // What is remembered is looked up first: without it there is nothing to open a repository for.
     let held = match against {
-        Some(_) => None,
+        Some(_) => context.memory().load(target).map_err(imprint_client::Error::from)?,
         None => Some(remembered(context, target)?),
     };
     let repo = context.open().await?;
-    let version = match (against, held) {
+    let version = match (against, &held) {
         (Some(reference), _) => repo.version(reference).await?,
-        (None, Some(held)) => held_version(&repo, target, &held).await?,
+        (None, Some(held)) => held_version(&repo, target, held).await?,
         (None, None) => return Err(unknown(target)),
     };
     let start = Instant::now();
-    let verifying = verify_target(&repo, &version, target, context.progress.clone());
+    let verifying = verify_target(&repo, &version, target, held.as_ref(), context.progress.clone());
     let report = context.watch("verifying", verifying).await?;
     context.output.result(&TargetResult::new(&version, target, &report, start.elapsed()))?;
     if report.different_bytes == 0 {
@@ -107,6 +107,9 @@ async fn of_target(context: &Context, target: &Path, against: Option<&Ref>) -> R
     }
     let repair = format!("imprint restore {} {}", version.reference(), target.display());
     context.output.remark(&format!("  hint: `{repair}` writes only what differs"));
+    if held.is_some_and(|held| held.filesystem_grown && held.version == version.id.to_string()) {
+        context.output.remark("  note: its last filesystem was grown after the restore, which changed it");
+    }
     Ok(Exit::Damage)
 }
 

@@ -52,6 +52,7 @@ fn document(verb: &'static str, snapshot: &Snapshot) -> ProgressDocument {
             Phase::Transferring => "transferring",
             Phase::Finishing => "finishing",
             Phase::Waiting => "waiting",
+            Phase::Spooling => "spooling",
         },
         total_bytes: Some(snapshot.total_bytes).filter(|&total| total > 0),
         done_bytes: snapshot.done_bytes,

@@ -34,6 +34,7 @@ impl Snapshot {
             Phase::Transferring => verb,
             Phase::Finishing => "finishing",
             Phase::Waiting => "waiting for the repository",
+            Phase::Spooling => "writing standard input to a file",
         }
     }
 

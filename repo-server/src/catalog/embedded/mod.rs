@@ -24,11 +24,12 @@ use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
     Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
-    PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse, VersionKey, VersionRecord,
+    PackContents, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord, UploadState, UploadUse,
+    VersionKey, VersionRecord,
     active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
-    rocks::{Batch, RocksIndex},
+    rocks::{Batch, IndexUse, RocksIndex},
     uses::Uses,
 };
 use crate::{
@@ -42,18 +43,23 @@ use crate::{
 mod damage;
 mod decisions;
 mod directory;
+mod look;
 mod objects;
 mod queries;
 mod reading;
+mod rebuild;
 mod reclamation;
 mod replay;
 mod retention;
+mod scrub;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
 use reading::Reading;
+pub use rebuild::InDoubt;
+use replay::Uploads;
 
 /// The catalog of a repository in a directory.
 #[derive(Clone)]
@@ -95,7 +101,7 @@ impl EmbeddedCatalog {
         cache_bytes: usize,
     ) -> Result<Self, Error> {
         let journal = Journal::create(&directory::journal(dir), repository, files.clone())?;
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files, IndexUse::Serving)?;
         Self::caught_up(index, journal, blocking, files)
     }
 
@@ -113,33 +119,15 @@ impl EmbeddedCatalog {
         files: &Files,
         cache_bytes: usize,
     ) -> Result<Self, Error> {
-        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files)?;
+        let index = RocksIndex::open(&directory::index(dir), cache_bytes, files, IndexUse::Serving)?;
         let applied = Reading::new(index.view()).applied()?;
         let journal = Journal::open(&directory::journal(dir), repository, files.clone(), applied)?;
         Self::caught_up(index, journal, blocking, files)
     }
 
-    /// Derives the catalog anew from the journal. Blocks. The caller then adds every pack again.
-    ///
-    /// The former index is moved aside, never removed. Nothing is moved when the journal cannot be read.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open), but the former index is not looked at.
-    pub fn rebuild(
-        dir: &Path,
-        repository: RepositoryId,
-        blocking: Blocking,
-        files: &Files,
-        cache_bytes: usize,
-    ) -> Result<Self, Error> {
-        super::journal::read(files, &directory::journal(dir), repository)?.try_for_each(|entry| entry.map(drop))?;
-        directory::move_index_aside(dir)?;
-        Self::open(dir, repository, blocking, files, cache_bytes)
-    }
-
     fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, files: &Files) -> Result<Self, Error> {
         expect_known_format(&index)?;
-        replay::catch_up(&index, &journal)?;
+        replay::catch_up(&index, &journal, Uploads::Doubtful)?;
         let live = Reading::new(index.view()).packs()?.into_iter().map(|pack| pack.id).collect();
         let inner = Inner {
             index,
@@ -191,7 +179,7 @@ impl Inner {
         if self.read().applied()? != journal.end() {
             let _holds = lock(&self.holds)?;
             self.gate.check()?;
-            self.gate.written(replay::catch_up(&self.index, &journal))?;
+            self.gate.written(replay::catch_up(&self.index, &journal, Uploads::Known))?;
         }
         Ok(journal)
     }
@@ -238,6 +226,10 @@ impl Catalog for EmbeddedCatalog {
         holder: Option<UploadId>,
     ) -> Result<(), Error> {
         self.run(move |inner| inner.add_pack(&pack, &objects, holder)).await
+    }
+
+    async fn add_packs(&self, packs: Vec<PackContents>) -> Result<(), Error> {
+        self.run(move |inner| inner.add_packs(&packs)).await
     }
 
     async fn packs(&self) -> Result<Vec<PackRecord>, Error> {
@@ -360,6 +352,31 @@ impl Catalog for EmbeddedCatalog {
 
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {
         self.run(move |inner| inner.unhealed_damage(limit)).await
+    }
+
+    async fn places(
+        &self,
+        kind: Purpose,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Location)>, Error> {
+        self.run(move |inner| inner.places(kind, after, limit)).await
+    }
+
+    async fn note_verified(&self, packs: Vec<PackId>, verified_unix_ms: i64) -> Result<(), Error> {
+        self.run(move |inner| inner.note_verified(&packs, verified_unix_ms)).await
+    }
+
+    async fn verifications(&self) -> Result<Vec<(PackId, i64)>, Error> {
+        self.run(|inner| inner.read().verifications()).await
+    }
+
+    async fn scrub_state(&self) -> Result<ScrubState, Error> {
+        self.run(|inner| inner.read().scrub_state()).await
+    }
+
+    async fn note_scrub_state(&self, state: ScrubState) -> Result<(), Error> {
+        self.run(move |inner| inner.note_scrub_state(state)).await
     }
 
     async fn totals(&self) -> Result<Totals, Error> {

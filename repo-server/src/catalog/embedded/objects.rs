@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, PackId, UploadId,
-    catalog::{Location, PackRecord, keys, rocks::Batch, values},
+    catalog::{Location, PackContents, PackRecord, keys, rocks::Batch, values},
     pack::Purpose,
 };
 
@@ -96,6 +96,50 @@ impl Inner {
         self.write(batch)?;
         self.live_packs_mut().insert(pack.id);
         Ok(())
+    }
+
+    /// One write in the order of the keys, which costs a fraction of writing them as they come.
+    ///
+    /// Only for packs that are new while no upload is open: nobody holds what could move, so that the last pack has the
+    /// place. Others are added one by one.
+    pub(super) fn add_packs(&self, packs: &[PackContents]) -> Result<(), Error> {
+        if !self.try_add_new(packs)? {
+            packs.iter().try_for_each(|(pack, objects)| self.add_pack(pack, objects, None))?;
+        }
+        Ok(())
+    }
+
+    /// Whether they were added: all or none.
+    fn try_add_new(&self, packs: &[PackContents]) -> Result<bool, Error> {
+        let _holds = lock(&self.holds)?;
+        let reading = self.read();
+        if !reading.open_uploads()?.is_empty() {
+            return Ok(false);
+        }
+        let mut batch = Batch::default();
+        let (mut added, mut places) = (Vec::with_capacity(packs.len()), Vec::new());
+        for (pack, objects) in packs {
+            if reading.is_condemned(pack.id)? {
+                continue;
+            }
+            if reading.pack(pack.id)?.is_some() || added.contains(&pack.id) {
+                return Ok(false);
+            }
+            let quarantined = reading.quarantined_in(pack.id)?;
+            let usable = objects.iter().filter(|(id, _)| !quarantined.contains(&(pack.purpose, *id)));
+            places.extend(usable.map(|(id, location)| (keys::object(pack.purpose, id), location)));
+            batch.put(&keys::pack(pack.id), &values::encode_pack(pack));
+            added.push(pack.id);
+        }
+        // Stable: of two places of one object the later one is written last.
+        places.sort_by(|(one, _), (other, _)| one.cmp(other));
+        places.iter().for_each(|(key, location)| batch.put(key, &values::encode_location(location)));
+        if !added.is_empty() {
+            lock(&self.marks)?.stamp(&added);
+            self.write(batch)?;
+            self.live_packs_mut().extend(added);
+        }
+        Ok(true)
     }
 }
 

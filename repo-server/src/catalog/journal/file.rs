@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     decision::Decision,
-    frame::{FileHeader, FrameHeader, MAX_PAYLOAD_BYTES, Position},
-    reader::{self, Entries},
+    frame::{FileHeader, FrameHeader, MAX_ENTRY_BYTES, MAX_PAYLOAD_BYTES, Position},
+    reader::{self, Entries, Survey},
 };
 use crate::{
     Error, RepositoryId,
@@ -39,7 +39,8 @@ impl Journal {
         Self::open(path, repository, files, Position::START)
     }
 
-    /// Opens a journal and cuts off an entry that a crash left unfinished.
+    /// Opens a journal and cuts off an entry that a crash left unfinished. What is cut off is kept beside the journal, as
+    /// `journal.cut-OFFSET`.
     ///
     /// `applied` is how far the catalog had read it ([`Position::START`] when that is not known). Those entries
     /// were valid once, so a journal that does not have them is damaged, or not the one that the catalog knows.
@@ -49,13 +50,12 @@ impl Journal {
     pub fn open(path: &Path, repository: RepositoryId, files: Files, applied: Position) -> Result<Self, Error> {
         let file = files.open(path, Access::Write).map_err(|error| Error::io("open", path, error))?;
         let mut entries = reader::read(&files, path, repository)?;
-        find_applied(&mut entries, applied).and_then(|found| match found {
-            true => Ok(()),
-            false => Err(Error::FileCorrupt { path: path.to_owned(), why: not_applied(applied, entries.position()) }),
-        })?;
-        let (key, end) = (entries.key(), entries.position());
-        let journal = Self { files, file, path: path.to_owned(), repository, key, end };
-        journal.settle(entries.has_rest())?;
+        let survey = entries.survey(applied)?;
+        if !survey.has_applied {
+            return Err(Error::FileCorrupt { path: path.to_owned(), why: not_applied(applied, survey.end) });
+        }
+        let journal = Self { files, file, path: path.to_owned(), repository, key: entries.key(), end: survey.end };
+        journal.settle(survey, applied)?;
         Ok(journal)
     }
 
@@ -100,12 +100,48 @@ impl Journal {
 
     /// Drops an unfinished entry, then syncs. Also without one: entries that were written but never synced, by
     /// a process that died in between, are about to be believed.
-    fn settle(&self, has_rest: bool) -> Result<(), Error> {
-        if has_rest {
-            tracing::warn!(path = %self.path.display(), at = self.end.offset, "dropping an unfinished journal entry");
+    fn settle(&self, survey: Survey, applied: Position) -> Result<(), Error> {
+        if survey.rest > 0 {
+            let copy = self.keep_rest(survey.rest)?;
+            let (path, copy, at) = (self.path.display(), copy.display(), self.end.offset);
+            tracing::warn!(%path, at, %copy, "dropping an unfinished journal entry; a copy of it is kept");
+            if applied != self.end {
+                tracing::warn!(%path, "the catalog lost its latest writes: it cannot say that the entry was not acknowledged");
+            }
             self.file.truncate(self.end.offset).map_err(|error| self.stop("truncate", error))?;
         }
         self.file.sync().map_err(|error| self.stop("sync", error))
+    }
+
+    /// Copies what stands behind the last entry into a file of its own, durably. A crash before it is cut off makes it be
+    /// copied once more.
+    fn keep_rest(&self, length: u64) -> Result<PathBuf, Error> {
+        let mut rest = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(MAX_ENTRY_BYTES)];
+        self.file.read_exact_at(&mut rest, self.end.offset).map_err(|error| Error::io("read", &self.path, error))?;
+        for number in 1u64.. {
+            let copy = self.copy_path(number);
+            match self.publish(&copy, &rest) {
+                Err(Error::NotEmpty(_)) => {}
+                published => return published.map(|()| copy),
+            }
+        }
+        unreachable!("there are more numbers than files")
+    }
+
+    fn publish(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        match self.files.publish(path, content) {
+            Err(Error::Full { .. }) if self.files.make_room().is_some() => self.files.publish(path, content),
+            published => published,
+        }
+    }
+
+    /// `journal.cut-OFFSET`, and with a number behind it where there was one before.
+    fn copy_path(&self, number: u64) -> PathBuf {
+        let offset = self.end.offset;
+        self.path.with_extension(match number {
+            1 => format!("cut-{offset}"),
+            _ => format!("cut-{offset}-{number}"),
+        })
     }
 
     /// A full disk is no reason to stop, provided that the unfinished entry goes.
@@ -126,16 +162,8 @@ impl Journal {
     }
 }
 
-/// Reads all entries; whether one of them ends at `applied`.
-fn find_applied(entries: &mut Entries, applied: Position) -> Result<bool, Error> {
-    let mut found = applied == Position::START;
-    for entry in entries {
-        found |= entry?.0 == applied;
-    }
-    Ok(found)
-}
-
-fn not_applied(applied: Position, end: Position) -> String {
+/// How a journal that ends at `end` lacks an entry that ended at `applied`.
+pub(in crate::catalog) fn not_applied(applied: Position, end: Position) -> String {
     let Position { sequence, offset, .. } = applied;
     match end.sequence < sequence {
         true => format!(

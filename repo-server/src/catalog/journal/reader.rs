@@ -26,6 +26,16 @@ pub fn read(files: &Files, path: &Path, repository: RepositoryId) -> Result<Entr
     Entries::new(opened.map_err(|error| Error::io("open", path, error))?, path, repository)
 }
 
+/// The repository that a journal says it belongs to: the way out where the superblock is lost.
+///
+/// # Errors
+/// When its header is damaged, or of a newer Imprint.
+pub fn repository_in(files: &Files, path: &Path) -> Result<RepositoryId, Error> {
+    let opened = files.open(path, Access::Read).and_then(|file| Sequential::new(file, 0));
+    let mut input = opened.map_err(|error| Error::io("open", path, error))?;
+    read_file_header(&mut input, path).map(|header| header.repository)
+}
+
 /// The decisions of a journal in their order, each with the position behind it.
 ///
 /// Ends where the valid entries end. An unfinished entry there is passed over; damage is an error, and the last
@@ -39,6 +49,17 @@ pub struct Entries {
     length: u64,
     payload: Vec<u8>,
     ended: bool,
+}
+
+/// What reading a journal to its end came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Behind the last valid entry.
+    pub end: Position,
+    /// Bytes behind it: an entry that a crash cut short, or one that was damaged.
+    pub rest: u64,
+    /// Whether an entry ends where it was asked for.
+    pub has_applied: bool,
 }
 
 impl Entries {
@@ -59,6 +80,18 @@ impl Entries {
             payload: Vec::new(),
             ended: false,
         })
+    }
+
+    /// Reads all that is left, and whether an entry ends at `applied`, which any journal is taken to have at its start.
+    ///
+    /// # Errors
+    /// Damage, as the iterator finds it.
+    pub fn survey(&mut self, applied: Position) -> Result<Survey, Error> {
+        let mut has_applied = applied == Position::START;
+        for entry in &mut *self {
+            has_applied |= entry?.0 == applied;
+        }
+        Ok(Survey { end: self.position, rest: self.length.saturating_sub(self.position.offset), has_applied })
     }
 
     /// Goes to a position that was read or written before.

@@ -7,6 +7,7 @@ mod queries;
 mod reclamation;
 mod retention;
 pub(super) mod sample;
+mod scrub;
 mod tags;
 mod uploads;
 
@@ -16,6 +17,7 @@ pub(super) use objects::*;
 pub(super) use queries::*;
 pub(super) use reclamation::*;
 pub(super) use retention::*;
+pub(super) use scrub::*;
 pub(super) use tags::*;
 pub(super) use uploads::*;
 
@@ -30,6 +32,7 @@ macro_rules! every_law {
             the_newer_location_wins,
             packs_are_listed_in_order,
             an_object_is_found_as_what_it_is,
+            packs_that_are_added_together_are_as_if_added_one_by_one,
             numbers_start_at_one_and_are_never_reused,
             commit_is_idempotent,
             commit_needs_an_open_upload,
@@ -55,6 +58,7 @@ macro_rules! every_law {
             roots_are_what_is_live_in_grace_or_a_base,
             a_pack_on_which_nothing_rests_is_condemned,
             a_held_pack_is_not_condemned,
+            what_an_upload_sent_is_held_by_it,
             a_pack_that_a_commit_relied_on_is_not_condemned,
             a_pack_that_is_newer_than_the_mark_is_not_condemned,
             a_pack_with_a_marked_object_is_not_condemned,
@@ -68,6 +72,9 @@ macro_rules! every_law {
             a_quarantined_record_is_never_used_again,
             a_pack_with_unhealed_damage_is_not_condemned,
             damage_comes_in_bounded_pieces,
+            places_come_in_pages,
+            a_verification_is_remembered_as_long_as_its_pack_lives,
+            an_open_round_is_remembered,
             latest_is_the_highest_live_number,
             selectors_choose,
             the_start_of_an_id_must_be_unambiguous,

@@ -1,5 +1,8 @@
 use super::sample::*;
-use crate::{catalog::Catalog, pack::Purpose};
+use crate::{
+    catalog::{Catalog, Condemnation, PackRecord, Refusal},
+    pack::Purpose,
+};
 
 pub(crate) async fn what_was_added_is_located(catalog: &dyn Catalog) {
     let pack = pack(1, Purpose::Chunks);
@@ -87,4 +90,31 @@ pub(crate) async fn an_object_is_found_as_what_it_is(catalog: &dyn Catalog) {
         assert_eq!(catalog.locate(kind, asked.clone()).await.unwrap(), expected);
         assert_eq!(catalog.locate_and_hold(upload_id(1), kind, asked.clone()).await.unwrap(), expected);
     }
+}
+
+pub(crate) async fn packs_that_are_added_together_are_as_if_added_one_by_one(catalog: &dyn Catalog) {
+    let contents = |seed, chunks: &[u64]| {
+        let pack = PackRecord { records: chunks.len() as u32, ..pack(seed, Purpose::Chunks) };
+        (pack.clone(), objects(&pack, chunks))
+    };
+    catalog.add_packs(vec![]).await.unwrap();
+    catalog.add_packs(vec![contents(9, &[1, 2]), contents(3, &[2, 3]), contents(5, &[3, 4])]).await.unwrap();
+    assert_eq!(packs_of(catalog, &[1, 2, 3, 4]).await, [Some(9), Some(3), Some(5), Some(5)], "the last one has it");
+    assert_eq!(catalog.totals().await.unwrap().chunks, 6);
+    // A known pack takes nothing back, and one that was condemned is not added.
+    catalog.add_packs(vec![contents(9, &[1, 2]), contents(6, &[6]), contents(6, &[6])]).await.unwrap();
+    assert_eq!(packs_of(catalog, &[1, 2, 6]).await, [Some(9), Some(3), Some(6)]);
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 6, &[6], &[]).await, Condemnation::Condemned);
+    catalog.add_packs(vec![contents(6, &[6]), contents(7, &[7])]).await.unwrap();
+    assert_eq!(packs_of(catalog, &[6, 7]).await, [None, Some(7)]);
+    let refused = condemn(catalog, mark.id, 7, &[7], &[]).await;
+    assert_eq!(refused, Condemnation::Refused(Refusal::Stamped), "it was added since the mark began");
+    // Holds follow their objects here too.
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await.unwrap();
+    catalog.add_packs(vec![contents(8, &[1])]).await.unwrap();
+    assert_eq!(packs_of(catalog, &[1]).await, [Some(8)]);
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 8, &[1], &[]).await, Condemnation::Refused(Refusal::Held));
 }

@@ -80,6 +80,18 @@ pub(crate) async fn a_held_pack_is_not_condemned(catalog: &dyn Catalog) {
     assert_eq!(condemn(catalog, mark.id, 1, &[1, 2], &[]).await, CONDEMNED);
 }
 
+/// No mark has seen it, no mark is stamped, and nobody asked about it.
+pub(crate) async fn what_an_upload_sent_is_held_by_it(catalog: &dyn Catalog) {
+    for seed in [1, 2, 3] {
+        catalog.open_upload(upload(seed, "a", None)).await.unwrap();
+    }
+    add_chunks(catalog, 1, &[1], Some(2)).await;
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 1, &[1], &[]).await, refused(Refusal::Held), "whichever upload it is");
+    catalog.commit(new_version(2, "a")).await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 1, &[1], &[]).await, refused(Refusal::Stamped));
+}
+
 /// The upload that held the pack is gone, the version that it became relies on it, and the mark did not see it.
 pub(crate) async fn a_pack_that_a_commit_relied_on_is_not_condemned(catalog: &dyn Catalog) {
     add_chunks(catalog, 1, &[1], None).await;

@@ -15,8 +15,8 @@ use std::{
 use imprint_content::{ImageName, ObjectId, Selector, TagName, name::LATEST};
 
 use super::{
-    BaseRecord, FinishedMark, Location, NewVersion, PackRecord, RemovedVersion, Totals, UploadRecord, UploadState,
-    VersionKey, VersionRecord, active_marks::ActiveMarks, uses::Uses,
+    BaseRecord, FinishedMark, Location, NewVersion, PackRecord, RemovedVersion, ScrubState, Totals, UploadRecord,
+    UploadState, VersionKey, VersionRecord, active_marks::ActiveMarks, uses::Uses,
 };
 use crate::{Error, PackId, UploadId, clock::now_unix_ms, pack::Purpose};
 
@@ -41,6 +41,8 @@ struct State {
     grace: Option<Duration>,
     condemned: BTreeSet<PackId>,
     quarantined: BTreeMap<(PackId, u8, ObjectId), String>,
+    verified: BTreeMap<PackId, i64>,
+    scrub: ScrubState,
 }
 
 #[derive(Debug)]

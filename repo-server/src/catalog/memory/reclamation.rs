@@ -84,6 +84,7 @@ impl State {
             return Condemnation::Refused(refusal);
         }
         self.packs.remove(&pack);
+        self.verified.remove(&pack);
         self.condemned.insert(pack);
         self.chunks.retain(|_, place| place.pack != pack);
         self.nodes.retain(|_, place| place.pack != pack);

@@ -10,8 +10,8 @@ use crate::{
     Error, PackId, UploadId,
     catalog::{
         Candidate, Catalog, Condemnation, DEFAULT_GRACE, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd,
-        MarkId, NewVersion, PackRecord, RemovedVersion, TagRecord, Totals, UploadRecord, UploadState, UploadUse,
-        VersionKey, VersionRecord,
+        MarkId, NewVersion, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord, UploadState,
+        UploadUse, VersionKey, VersionRecord,
     },
     clock::now_unix_ms,
     pack::Purpose,
@@ -198,6 +198,44 @@ impl Catalog for MemoryCatalog {
 
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {
         Ok(self.state().unhealed_damage().take(limit).collect())
+    }
+
+    async fn places(
+        &self,
+        kind: Purpose,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Location)>, Error> {
+        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let state = self.state();
+        let places = match kind {
+            Purpose::Chunks => &state.chunks,
+            Purpose::Nodes => &state.nodes,
+        };
+        Ok(places.range(above).take(limit).map(|(id, place)| (*id, *place)).collect())
+    }
+
+    async fn note_verified(&self, packs: Vec<PackId>, verified_unix_ms: i64) -> Result<(), Error> {
+        let mut state = self.state();
+        for pack in packs {
+            if state.packs.contains_key(&pack) {
+                state.verified.insert(pack, verified_unix_ms);
+            }
+        }
+        Ok(())
+    }
+
+    async fn verifications(&self) -> Result<Vec<(PackId, i64)>, Error> {
+        Ok(self.state().verified.iter().map(|(pack, time)| (*pack, *time)).collect())
+    }
+
+    async fn scrub_state(&self) -> Result<ScrubState, Error> {
+        Ok(self.state().scrub)
+    }
+
+    async fn note_scrub_state(&self, state: ScrubState) -> Result<(), Error> {
+        self.state().scrub = state;
+        Ok(())
     }
 
     async fn totals(&self) -> Result<Totals, Error> {

@@ -33,6 +33,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// What is below `dir`, and what is not, stays so.
+    pub(super) const fn existing(files: Files, dir: PathBuf) -> Self {
+        Self { files, dir }
+    }
+
     /// Where a sealed pack is.
     pub(super) fn place(&self, pack: PackId) -> PathBuf {
         self.fan_out_dir(pack.as_bytes()[0]).join(file_name(pack))
@@ -52,7 +57,9 @@ impl Layout {
     pub(super) fn list(&self) -> Result<Vec<PackId>, Error> {
         let mut packs = Vec::new();
         for first in 0..=u8::MAX {
-            let files = self.files.list(&self.fan_out_dir(first))?;
+            let directory = self.fan_out_dir(first);
+            // Only somebody who opened it as it is meets a directory that is missing.
+            let files = if self.files.exists(&directory)? { self.files.list(&directory)? } else { Vec::new() };
             packs.extend(files.iter().filter_map(|path| pack_at(path)).filter(|pack| pack.as_bytes()[0] == first));
         }
         Ok(packs)

@@ -58,6 +58,11 @@ impl OpenPacks {
         Ok(opened)
     }
 
+    /// The file of a pack, opened anew and not kept.
+    pub(super) fn open_once(&self, pack: PackId, path: &Path) -> Result<PackFile, Error> {
+        PackFile::open(&self.from, pack, path).map_err(|error| missing_or_io(pack, "open", path, error))
+    }
+
     /// Removes the file of a pack, if it exists.
     pub(super) fn remove(&self, pack: PackId, path: &Path) -> Result<(), Error> {
         let mut files = self.lock();
@@ -79,6 +84,15 @@ impl PackFile {
 
     pub(super) const fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Reads one range past the system's cache: it is dropped from there before, so that the disk is looked at, and
+    /// afterwards, so that nothing that is needed more has to give way.
+    pub(super) fn read_uncached(&self, range: &Range<u64>) -> Result<Bytes, Error> {
+        self.file.forget_cached(range);
+        let read = self.read(range);
+        self.file.forget_cached(range);
+        read
     }
 
     /// Reads one range.

@@ -14,7 +14,7 @@ async fn condemn_everything(store: &Store) -> Vec<Condemnation> {
     store.catalog().condemn(mark.id, candidates, 0).await.unwrap()
 }
 
-async fn candidates(store: &Store) -> Vec<Candidate> {
+pub(super) async fn candidates(store: &Store) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for pack in store.catalog().packs().await.unwrap() {
         let index = read_index(&*store.packs, store.repository, pack.id).await.unwrap();
@@ -69,6 +69,27 @@ async fn what_a_commit_relies_on_is_held_even_if_nobody_asked() {
     let candidates = candidates(&store).await;
     let answers = store.catalog().condemn(mark.id, candidates, 0).await.unwrap();
     assert_eq!(answers, [Condemnation::Refused(Refusal::Stamped); 2], "the chunks and the nodes");
+}
+
+/// "Do not send it" is a promise: what it rests on stays, however long the client takes to commit.
+#[tokio::test]
+async fn what_need_not_be_sent_is_not_condemned() {
+    let store = memory_store();
+    let image: Vec<Option<u32>> = (0..500).map(Some).collect();
+    let version = push(&store, &image, None).await;
+    let (_, nodes) = nodes_of(&extents_of(&image));
+    let mut upload = open(&store, None).await;
+    let chunks = (0..500).map(|n| ChunkId::of(&content(n)).into()).collect();
+    let nodes = node_objects(&nodes).into_iter().map(|(id, _)| id).collect();
+    for (kind, ids) in [(Purpose::Chunks, chunks), (Purpose::Nodes, nodes)] {
+        assert!(upload.ask(kind, ids).await.unwrap().iter().all(|send| !send));
+    }
+    let key = VersionKey { image: version.image.clone(), number: version.number };
+    store.catalog().remove_version(key.clone(), 5).await.unwrap();
+    store.catalog().purge_version(key, 5, 6).await.unwrap();
+    assert_eq!(condemn_everything(&store).await, [Condemnation::Refused(Refusal::Held); 2]);
+    store.catalog().close_upload(upload.record.id).await.unwrap();
+    assert_eq!(condemn_everything(&store).await, [Condemnation::Condemned; 2]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::{
     store::reclaim::{CollectControl, CollectMode, CollectOptions, CollectReport},
 };
 
-fn interposed() -> (Store, Interposed) {
+pub(super) fn interposed() -> (Store, Interposed) {
     let packs = Interposed::default();
     (store_on(&packs), packs)
 }
@@ -26,7 +26,7 @@ fn store_on(packs: &Interposed) -> Store {
 }
 
 /// The same repository as after a restart: nothing is remembered.
-fn reopened(store: &Store) -> Store {
+pub(super) fn reopened(store: &Store) -> Store {
     let (packs, catalog) = (Arc::clone(&store.packs), Arc::clone(&store.catalog));
     Store::new(store.repository, packs, catalog, Blocking::for_this_machine())
 }
@@ -41,23 +41,23 @@ async fn try_collect(store: &Store) -> Result<CollectReport, Error> {
     store.collect(options(CollectMode::Collect), &CollectControl::new()).await
 }
 
-async fn collect(store: &Store) -> CollectReport {
+pub(super) async fn collect(store: &Store) -> CollectReport {
     try_collect(store).await.unwrap()
 }
 
-fn image_of(chunks: std::ops::Range<u32>) -> Vec<Option<u32>> {
+pub(super) fn image_of(chunks: std::ops::Range<u32>) -> Vec<Option<u32>> {
     chunks.map(Some).collect()
 }
 
-fn key_of(version: &VersionRecord) -> VersionKey {
+pub(super) fn key_of(version: &VersionRecord) -> VersionKey {
     VersionKey { image: version.image.clone(), number: version.number }
 }
 
-async fn remove(store: &Store, version: &VersionRecord) {
+pub(super) async fn remove(store: &Store, version: &VersionRecord) {
     store.catalog().remove_version(key_of(version), 5).await.unwrap();
 }
 
-async fn purge(store: &Store, version: &VersionRecord) {
+pub(super) async fn purge(store: &Store, version: &VersionRecord) {
     remove(store, version).await;
     store.catalog().purge_version(key_of(version), 5, 6).await.unwrap();
 }
@@ -67,7 +67,7 @@ async fn locate(store: &Store, n: u32) -> Option<Location> {
 }
 
 /// Reads every byte of a version with nothing in caches.
-async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Error> {
+pub(super) async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Error> {
     let store = reopened(store);
     let mut walk = store.walk_tree(version, None).await?;
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
@@ -94,7 +94,7 @@ async fn try_read(store: &Store, version: &VersionRecord) -> Result<Vec<u8>, Err
     Ok(bytes)
 }
 
-async fn assert_whole(store: &Store, version: &VersionRecord, image: &[Option<u32>]) {
+pub(super) async fn assert_whole(store: &Store, version: &VersionRecord, image: &[Option<u32>]) {
     let expected: Vec<u8> = image.iter().flat_map(|n| n.map_or([0; 4], u32::to_le_bytes)).collect();
     assert_eq!(try_read(store, version).await.unwrap(), expected);
 }
@@ -214,6 +214,25 @@ async fn a_version_pushed_on_a_base_that_is_removed_during_collection_keeps_its_
     }
 }
 
+/// It is purged by the very collection whose roots it must be among.
+#[tokio::test]
+async fn the_base_of_an_open_upload_stays_when_the_collection_purges_its_version() {
+    let store = memory_store();
+    let new = image_of(500..3500);
+    let base = push(&store, &image_of(0..3000), None).await;
+    let mut upload = open(&store, Some(&base)).await;
+    store.remove_version(key_of(&base)).await.unwrap();
+    assert_eq!(collect(&store).await.purged_versions, 1);
+
+    let (root, nodes) = nodes_of(&extents_of(&new));
+    let chunks = (3000..3500).map(|n| (ChunkId::of(&content(n)).into(), content(n))).collect();
+    send(&mut upload, Purpose::Chunks, chunks).await;
+    send(&mut upload, Purpose::Nodes, node_objects(&nodes)).await;
+    let outcome = upload.commit(request(root, &extents_of(&new))).await.unwrap();
+    let UploadOutcome::Committed(version) = outcome else { panic!("the base has the rest") };
+    assert_whole(&store, &version, &new).await;
+}
+
 /// PBS S3, borg#9748, kopia#1087: a collection that ends at any point leaves nothing that misses anything, and the next
 /// one does the rest.
 #[tokio::test]
@@ -245,6 +264,59 @@ async fn a_collection_may_be_cut_off_at_every_call() {
         assert_eq!(pack_count(&store).await, 2, "call {call}");
         assert_eq!(locate(&store, 999).await, None);
     }
+}
+
+/// A file whose pack nobody knows is taken for one that a crash kept from the catalog, with whatever was damaged in it.
+#[tokio::test]
+async fn a_condemned_pack_is_forgotten_only_when_its_file_is_gone() {
+    for is_restarted in [false, true] {
+        let (store, packs) = interposed();
+        let version = push(&store, &image_of(0..3000), None).await;
+        purge(&store, &version).await;
+        let mark = store.catalog().begin_mark().await.unwrap();
+        let candidates = super::damage::candidates(&store).await;
+        store.catalog().condemn(mark.id, candidates, 0).await.unwrap();
+        let condemned = store.catalog().condemned_packs().await.unwrap();
+        assert_eq!(condemned.len(), 2);
+        packs.at(1, Event::Fails(Error::Stopping));
+        assert!(crate::store::reclaim::delete_condemned(&store).await.is_err());
+        assert_eq!(packs.list().await.unwrap().len(), 1, "the second file is still there");
+        assert_eq!(store.catalog().condemned_packs().await.unwrap(), condemned);
+
+        match is_restarted {
+            true => _ = crate::store::recover::index_unknown_packs(&store).await.unwrap(),
+            false => _ = collect(&store).await,
+        }
+        assert_eq!(pack_count(&store).await, 0);
+        assert_eq!(store.catalog().condemned_packs().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn without_room_to_rewrite_what_is_dead_goes_and_the_collection_is_not_finished() {
+    let mut incomplete = 0;
+    for call in 0.. {
+        let (store, packs) = interposed();
+        let kept = image_of(1000..4000);
+        let garbage = push(&store, &image_of(9000..9500), None).await;
+        let first = push(&store, &image_of(0..3000), None).await;
+        let second = push(&store, &kept, None).await;
+        for version in [&garbage, &first] {
+            purge(&store, version).await;
+        }
+        packs.at(call, Event::Fails(Error::Full { what: "a test".into() }));
+        let result = try_collect(&reopened(&store)).await;
+        if !packs.has_happened() {
+            break;
+        }
+        assert_whole(&store, &second, &kept).await;
+        if let Ok(report) = result.inspect_err(|error| assert!(matches!(error, Error::Full { .. }), "{error}")) {
+            incomplete += 1;
+            assert!(report.incomplete.is_some() && report.deleted.packs > 0, "call {call}: {report:?}");
+            assert_eq!(store.catalog().begin_mark().await.unwrap().last_finished, None);
+        }
+    }
+    assert!(incomplete > 0);
 }
 
 #[tokio::test]
@@ -328,13 +400,13 @@ async fn a_chunk_that_is_unaccounted_for_stops_the_collection() {
     assert!(matches!(&error, Error::TreeUnreadable { .. }), "{error}");
 }
 
-/// Changes a bit of a record's payload.
-async fn flip_in_record(packs: &Interposed, at: Location) {
-    let whole = 0..packs.packs.length(at.pack).await.unwrap();
-    let mut bytes = packs.packs.read(at.pack, Vec::from([whole])).await.unwrap()[0].to_vec();
-    bytes[at.offset as usize + 57] ^= 1;
-    packs.packs.delete(at.pack).await.unwrap();
-    let mut sink = packs.packs.create(at.pack).await.unwrap();
+/// The same pack with other bytes, as a failing disk may leave it.
+async fn change_pack(packs: &Interposed, pack: crate::PackId, change: impl FnOnce(&mut Vec<u8>)) {
+    let whole = 0..packs.packs.length(pack).await.unwrap();
+    let mut bytes = packs.packs.read(pack, Vec::from([whole])).await.unwrap()[0].to_vec();
+    change(&mut bytes);
+    packs.packs.delete(pack).await.unwrap();
+    let mut sink = packs.packs.create(pack).await.unwrap();
     sink.append(bytes.into()).await.unwrap();
     sink.seal().await.unwrap();
 }
@@ -352,13 +424,47 @@ async fn a_node_that_a_collection_finds_damaged_does_not_end_it() {
     let (_, nodes) = nodes_of(&extents_of(&image));
     let leaf: ObjectId = nodes[1].id.into();
     let at = store.catalog().locate(Purpose::Nodes, vec![leaf]).await.unwrap()[0].unwrap();
-    flip_in_record(&packs, at).await;
+    change_pack(&packs, at.pack, |bytes| bytes[at.offset as usize + 57] ^= 1).await;
     let report = collect(&store).await;
     assert_eq!(report.damaged_records, 1, "{report:?}");
     let pushed = push(&store, &image, None).await;
     for version in [&version, &pushed] {
         assert_whole(&store, version, &image).await;
     }
+}
+
+/// restic#4523: wrong bytes under right checksums, as a compressor that erred leaves them. A copy would bless them.
+#[tokio::test]
+async fn what_does_not_hash_to_its_id_is_not_copied() {
+    let (store, packs) = interposed();
+    let first = push(&store, &image_of(0..8000), None).await;
+    push(&store, &image_of(0..3000), None).await;
+    purge(&store, &first).await;
+    let at = locate(&store, 1234).await.unwrap();
+    change_pack(&packs, at.pack, |bytes| {
+        let (header, payload) = bytes[at.offset as usize..].split_at_mut(crate::pack::RECORD_HEADER_BYTES);
+        payload[0] ^= 1;
+        let payload = crc32c::crc32c(&payload[..at.stored_length as usize]);
+        header[48..52].copy_from_slice(&payload.to_le_bytes());
+        let checksum = crc32c::crc32c(&header[..52]);
+        header[52..56].copy_from_slice(&checksum.to_le_bytes());
+    })
+    .await;
+    let report = collect(&store).await;
+    assert_eq!((report.damaged_records, report.kept_packs), (1, 1), "{report:?}");
+    assert_eq!(locate(&store, 1234).await, None);
+}
+
+#[tokio::test]
+async fn a_pack_that_lost_its_footer_is_evidence_and_stays() {
+    let (store, packs) = interposed();
+    let version = push(&store, &image_of(0..3000), None).await;
+    purge(&store, &version).await;
+    let pack = locate(&store, 1234).await.unwrap().pack;
+    change_pack(&packs, pack, |bytes| bytes.truncate(bytes.len() - 1)).await;
+    let report = collect(&store).await;
+    assert_eq!((report.deleted.packs, report.kept_packs), (1, 1), "only the pack of nodes goes: {report:?}");
+    assert_eq!(packs.list().await.unwrap(), [pack]);
 }
 
 #[tokio::test]
@@ -369,7 +475,7 @@ async fn a_damaged_record_is_not_copied_and_its_pack_stays() {
     let version = push(&store, &image, None).await;
     purge(&store, &first).await;
     let at = locate(&store, 1234).await.unwrap();
-    flip_in_record(&packs, at).await;
+    change_pack(&packs, at.pack, |bytes| bytes[at.offset as usize + 57] ^= 1).await;
 
     let report = collect(&store).await;
     assert_eq!((report.damaged_records, report.kept_packs), (1, 1), "{report:?}");

@@ -1,3 +1,4 @@
+mod doubt;
 mod model;
 mod recovery;
 mod stop;
@@ -29,8 +30,12 @@ fn open(dir: &Path) -> EmbeddedCatalog {
     try_open(dir).unwrap()
 }
 
+fn try_rebuild(dir: &Path, in_doubt: InDoubt) -> Result<EmbeddedCatalog, Error> {
+    EmbeddedCatalog::rebuild(dir, REPOSITORY, blocking(), &Files::default(), CACHE_BYTES, in_doubt)
+}
+
 fn rebuild(dir: &Path) -> EmbeddedCatalog {
-    EmbeddedCatalog::rebuild(dir, REPOSITORY, blocking(), &Files::default(), CACHE_BYTES).unwrap()
+    try_rebuild(dir, InDoubt::Refuse).unwrap()
 }
 
 every_law!({

@@ -10,7 +10,7 @@ use crate::{
     pack::Purpose,
 };
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -19,7 +19,7 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Puts an older index in the place of the present one.
-fn replace_index(dir: &Path, older: &Path) {
+pub(super) fn replace_index(dir: &Path, older: &Path) {
     fs::remove_dir_all(directory::index(dir)).unwrap();
     copy_dir(older, &directory::index(dir));
 }
@@ -70,6 +70,25 @@ async fn holds_end_with_their_upload() {
     }
 }
 
+/// An upload that was used is not closed as idle, whatever it was used for.
+#[tokio::test]
+async fn asking_and_sending_count_as_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    let long_ago = crate::clock::now_unix_ms() - 24 * 3600 * 1000;
+    for seed in [1, 2, 3] {
+        catalog.open_upload(upload(seed, "a", None)).await.unwrap();
+        let open = catalog.inner.read().open_upload(upload_id(seed)).unwrap().unwrap();
+        let mut batch = Batch::default();
+        let open = crate::catalog::values::OpenUpload { used_unix_ms: long_ago, ..open };
+        batch.put(&keys::open_upload(upload_id(seed)), &crate::catalog::values::encode_upload(&open));
+        catalog.inner.index.write(batch).unwrap();
+    }
+    catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await.unwrap();
+    add_chunks(&catalog, 1, &[1], Some(2)).await;
+    assert_eq!(catalog.expire_uploads(long_ago + 3600 * 1000).await.unwrap(), [upload_id(3)]);
+}
+
 #[tokio::test]
 async fn a_rebuild_gives_the_same_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -85,12 +104,43 @@ async fn a_rebuild_gives_the_same_answers() {
     assert_eq!(catalog.packs().await.unwrap(), [], "packs come from storage");
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
     // One of these was condemned, the other has a quarantined record.
-    for seed in [71, 72] {
-        add_chunks(&catalog, seed, &[seed.into()], None).await;
-    }
+    let contents = |seed: u8| {
+        let pack = PackRecord { records: 1, ..sample::pack(seed, Purpose::Chunks) };
+        let objects = objects(&pack, &[seed.into()]);
+        (pack, objects)
+    };
+    catalog.add_packs([71, 72].map(contents).into()).await.unwrap();
     assert_eq!(packs_of(&catalog, &[71, 72]).await, [None, None]);
     assert_eq!((decided(&catalog).await, catalog.totals().await.unwrap()), before);
     expect_high_water_marks(&catalog).await;
+}
+
+/// Of two records of one object the one that nobody found damaged is used, in whatever order packs come.
+#[tokio::test]
+async fn a_rebuild_prefers_the_healthy_copy() {
+    for (damaged, order) in [(1, [1, 2]), (1, [2, 1]), (2, [1, 2]), (2, [2, 1])] {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = create(dir.path());
+        for seed in [1, 2] {
+            add_chunks(&catalog, seed, &[7, seed.into()], None).await;
+        }
+        let damage = Damage {
+            pack: pack_id(damaged),
+            kind: Purpose::Chunks,
+            objects: vec![object(7)],
+            why: "a test".into(),
+            found_unix_ms: NOW,
+        };
+        assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
+        drop(catalog);
+        let catalog = rebuild(dir.path());
+        for seed in order {
+            add_chunks(&catalog, seed, &[7, seed.into()], None).await;
+        }
+        let expected = [Some(3 - damaged), Some(1), Some(2)];
+        assert_eq!(packs_of(&catalog, &[7, 1, 2]).await, expected, "{damaged} is damaged, in the order {order:?}");
+        assert!(catalog.unhealed_damage(9).await.unwrap().is_empty());
+    }
 }
 
 /// The journal says which packs are condemned, not what was in them: places that the index still has must not count.
@@ -120,6 +170,37 @@ async fn a_condemnation_that_the_index_lost_is_replayed() {
     assert_eq!(asked, [None]);
     add_chunks(&catalog, 3, &[7], Some(1)).await;
     assert_eq!(packs_of(&catalog, &[7]).await, [Some(3)]);
+}
+
+/// Found by the reference model: an upload had ended, its base was purged and its packs were condemned; then a power cut
+/// took the end of the upload back. Its base would have vouched for what was gone.
+#[tokio::test]
+async fn an_upload_that_ended_before_a_condemnation_is_not_open_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    push(&catalog, 1, "a").await;
+    add_chunks(&catalog, 1, &[7], None).await;
+    catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await.unwrap();
+    catalog.locate_and_hold(upload_id(50), Purpose::Chunks, vec![object(7)]).await.unwrap();
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    assert!(catalog.inner.read().open_upload(upload_id(50)).unwrap().is_some(), "nothing was lost");
+    catalog.close_upload(upload_id(50)).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
+    catalog.purge_version(key("a", 1), NOW, NOW).await.unwrap();
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(&catalog, mark.id, 1, &[7], &[]).await, Condemnation::Condemned);
+    drop(catalog);
+
+    replace_index(dir.path(), older.path());
+    let catalog = open(dir.path());
+    assert_eq!(catalog.begin_mark().await.unwrap().roots, [], "its base is no root");
+    let again = catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await;
+    assert!(matches!(again, Err(Error::VersionNotFound { .. })), "{again:?}");
+    let commit = catalog.commit(new_version(50, "a")).await;
+    assert!(matches!(commit, Err(Error::UploadNotOpen(_))), "{commit:?}");
 }
 
 #[tokio::test]
@@ -155,8 +236,9 @@ async fn a_rebuild_from_a_damaged_journal_moves_nothing() {
     let mut bytes = fs::read(&journal).unwrap();
     bytes[60] ^= 1;
     fs::write(&journal, bytes).unwrap();
-    let rebuilt = EmbeddedCatalog::rebuild(dir.path(), REPOSITORY, blocking(), &Files::default(), CACHE_BYTES);
-    assert!(matches!(rebuilt, Err(Error::FileCorrupt { .. })));
+    for in_doubt in [InDoubt::Refuse, InDoubt::GoOn] {
+        assert!(matches!(try_rebuild(dir.path(), in_doubt), Err(Error::FileCorrupt { .. })), "{in_doubt:?}");
+    }
     assert!(!dir.path().join("catalog.old-1").exists());
 }
 
@@ -219,7 +301,9 @@ async fn an_older_copy_of_the_journal_is_refused() {
     assert!(matches!(error, Error::FileCorrupt { .. }), "{error}");
     assert!(error.to_string().contains("the catalog has entry 2"), "{error}");
     assert_eq!(fs::read(&journal).unwrap(), older);
-    assert_eq!(decided(&rebuild(dir.path())).await.versions.len(), 1, "a rebuild takes what is there");
+    assert!(matches!(try_rebuild(dir.path(), InDoubt::Refuse), Err(Error::JournalInDoubt { .. })));
+    let rebuilt = try_rebuild(dir.path(), InDoubt::GoOn).unwrap();
+    assert_eq!(decided(&rebuilt).await.versions.len(), 1, "it takes what is there");
 }
 
 #[tokio::test]
@@ -248,7 +332,8 @@ async fn a_decision_applied_twice_changes_nothing() {
             .map(Result::unwrap)
             .collect();
     let (position, last) = entries.last().unwrap();
-    for decision in [last, &entries[1].1] {
+    let purged = entries.iter().find(|(_, decision)| matches!(decision, Decision::VersionPurged { .. })).unwrap();
+    for decision in [last, &entries[1].1, &purged.1] {
         let mut batch = Batch::default();
         replay::apply(&catalog.inner.read(), *position, decision, &mut batch).unwrap();
         catalog.inner.index.write(batch).unwrap();

@@ -80,6 +80,19 @@ async fn a_condemnation_stands_even_if_the_index_could_not_take_it() {
     assert_eq!(catalog.packs().await.unwrap(), []);
 }
 
+/// Not in the journal, so not decided: what the pack has is read as before.
+#[tokio::test]
+async fn what_could_not_be_condemned_stays_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    add_chunks(&catalog, 1, &[1], None).await;
+    let mark = catalog.begin_mark().await.unwrap();
+    catalog.inner.gate.stop("a test");
+    let candidate = Candidate { pack: pack_id(1), objects: vec![object(1)], marked: RecordSet::default() };
+    assert_eq!(reason(catalog.condemn(mark.id, vec![candidate], NOW).await), "WRITES_STOPPED");
+    assert_eq!(packs_of(&catalog, &[1]).await, [Some(1)]);
+}
+
 #[tokio::test]
 async fn a_failed_write_of_the_index_is_final() {
     let dir = tempfile::tempdir().unwrap();

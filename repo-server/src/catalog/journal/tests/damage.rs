@@ -26,6 +26,12 @@ fn a_torn_last_entry_is_dropped_wherever_it_ends() {
         let mut journal = open(&path).unwrap();
         assert_eq!(journal.end(), before);
         assert_eq!(fs::read(&path).unwrap(), bytes[..before.offset as usize]);
+        let copy = path.with_extension(format!("cut-{}", before.offset));
+        match length - before.offset as usize {
+            0 => assert!(!copy.exists()),
+            _ => assert_eq!(fs::read(&copy).unwrap(), bytes[before.offset as usize..length], "what is cut off is kept"),
+        }
+        let _ = fs::remove_file(copy);
         journal.append(&decisions()[LAST]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), bytes, "as if nothing had happened");
     }

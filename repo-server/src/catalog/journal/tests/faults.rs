@@ -125,3 +125,24 @@ fn a_decision_that_is_too_long_is_refused_and_nothing_is_written() {
     assert_eq!(disk.calls(), before);
     files.gate().check().unwrap();
 }
+
+/// What cannot be kept is not cut off.
+#[test]
+fn an_unfinished_entry_that_cannot_be_copied_stays() {
+    let (mut journal, disk, files) = faulty();
+    journal.append(&decisions()[0]).unwrap();
+    let end = journal.end();
+    let file = files.open(Path::new(PATH), crate::files::Access::Write).unwrap();
+    file.write_all_at(b"unfinished", end.offset).unwrap();
+    let before = files.read(Path::new(PATH)).unwrap();
+    for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+        disk.set_fault(move |call| is_write(call).then_some(kind));
+        assert!(Journal::open(Path::new(PATH), REPOSITORY, files.clone(), Position::START).is_err());
+        assert_eq!(files.read(Path::new(PATH)).unwrap(), before);
+    }
+    disk.clear_fault();
+    let journal = Journal::open(Path::new(PATH), REPOSITORY, files.clone(), end).unwrap();
+    assert_eq!((journal.end(), files.read(Path::new(PATH)).unwrap().len() as u64), (end, end.offset));
+    let copy = Path::new(PATH).with_extension(format!("cut-{}", end.offset));
+    assert_eq!(files.read(&copy).unwrap(), b"unfinished");
+}
