@@ -12,6 +12,8 @@ pub mod error;
 pub mod files;
 pub mod id;
 pub mod pack;
+#[cfg(test)]
+mod reference_model;
 pub mod service;
 pub mod storage;
 pub mod store;

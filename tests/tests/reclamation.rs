@@ -129,38 +129,6 @@ fn pushes_and_restores_go_on_while_space_is_given_back() {
     assert!(server.stop().success());
 }
 
-/// borg#9748, kopia#1949: a collection that is killed leaves a repository in which every version is whole.
-#[test]
-fn a_server_that_is_killed_while_it_gives_back_space_loses_nothing() {
-    let rounds = std::env::var("IMPRINT_TEST_KILLS").map_or(5, |rounds| rounds.parse().unwrap());
-    let mut random = Random::new(8);
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("repository");
-    let mut server = serve(&data);
-    let mut home = Home::with_repository(server.url());
-    let [v1, v2] = [disks().v1.as_path(), disks().v2.as_path()];
-    push(&home, v1, "lab/kept");
-    for round in 0..rounds {
-        push(&home, v2, "lab/gone");
-        push(&home, v1, "lab/kept");
-        let gone = home.result(["show", "lab/gone"]);
-        home.ok(["remove", gone["version"]["ref"].as_str().unwrap()]);
-        let collecting = Running::start(&mut home.command(["gc"]));
-        // Long enough to be somewhere in the collection, which takes some hundred milliseconds.
-        std::thread::sleep(std::time::Duration::from_millis(random.below(300)));
-        server.kill();
-        drop(collecting);
-        server = serve(&data);
-        home.use_repository(server.url());
-        assert_restores(&home, "lab/kept@1", v1, "kept.raw");
-        println!("killed in round {round}");
-    }
-    home.ok(["gc"]);
-    assert_restores(&home, "lab/kept", v1, "kept.raw");
-    let report = home.result(["gc", "--dry-run"]);
-    assert_eq!(number(&report, "reclaimable_bytes"), 0, "{report}");
-}
-
 #[test]
 fn without_a_server_the_same_is_done_in_the_clients_process() {
     let home = Home::new();

@@ -11,7 +11,7 @@ use crate::files::simulated::below;
 
 /// What a crash leaves of the index.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum IndexLoss {
+pub(crate) enum IndexLoss {
     Nothing,
     Everything,
     /// Its log ends earlier; the number says where.
@@ -22,7 +22,7 @@ pub(super) enum IndexLoss {
 
 impl IndexLoss {
     /// One after the other.
-    pub(super) fn of(number: usize, seed: u64) -> Self {
+    pub(crate) fn of(number: usize, seed: u64) -> Self {
         match number % 4 {
             0 => Self::Tail(seed),
             1 => Self::Everything,
@@ -33,17 +33,17 @@ impl IndexLoss {
 }
 
 /// The directory of a repository, for what is not on the simulated disk: lock and index.
-pub(super) struct Place {
+pub(crate) struct Place {
     root: TempDir,
 }
 
 /// Copies of the index.
-pub(super) struct Saved {
+pub(crate) struct Saved {
     dir: TempDir,
 }
 
 impl Place {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Memory, where there is some: nothing here has to survive.
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
@@ -52,7 +52,7 @@ impl Place {
         place
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.root.path().join("repository")
     }
 
@@ -64,19 +64,39 @@ impl Place {
         self.root.path().join("older")
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for directory in [self.index(), self.older()] {
             let _ = fs::remove_dir_all(directory);
         }
     }
 
     /// Keeps the index as it is now, for [`IndexLoss::Newest`].
-    pub(super) fn snapshot(&self) {
+    pub(crate) fn snapshot(&self) {
         copy(&self.index(), &self.older());
     }
 
+    /// Loses in place what a crash takes. [`IndexLoss::Newest`] needs a [`snapshot`](Self::snapshot).
+    pub(crate) fn lose(&self, loss: IndexLoss) {
+        match loss {
+            IndexLoss::Tail(seed) if self.index().exists() => cut_log(&self.index(), seed),
+            IndexLoss::Newest if self.older().exists() => copy(&self.older(), &self.index()),
+            IndexLoss::Everything => _ = fs::remove_dir_all(self.index()),
+            _ => {}
+        }
+    }
+
+    /// Removes what rebuilding moved aside.
+    pub(crate) fn remove_former_indexes(&self) {
+        for entry in fs::read_dir(self.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path != self.index() {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
+
     /// Takes the index away.
-    pub(super) fn take(&self) -> Saved {
+    pub(crate) fn take(&self) -> Saved {
         let dir = tempfile::tempdir_in(self.root.path()).unwrap();
         for (from, name) in [(self.index(), "index"), (self.older(), "older")] {
             if from.exists() {
@@ -87,7 +107,7 @@ impl Place {
     }
 
     /// Puts back what was taken, less what is lost.
-    pub(super) fn restore(&self, saved: &Saved, loss: IndexLoss) {
+    pub(crate) fn restore(&self, saved: &Saved, loss: IndexLoss) {
         self.clear();
         let (index, older) = (saved.dir.path().join("index"), saved.dir.path().join("older"));
         if older.exists() {

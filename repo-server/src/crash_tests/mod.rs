@@ -7,7 +7,7 @@
 //!
 //! `IMPRINT_CRASH_ROUNDS` repeats all of it with other random losses; the seed is printed, `IMPRINT_SEED` replays it.
 
-mod index;
+pub(crate) mod index;
 mod script;
 
 use std::{env, path::Path, sync::Arc};

@@ -4,7 +4,7 @@
 //! rename may be there or not, whatever the others are; a write may be there in part, or as zeros.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -127,7 +127,30 @@ impl Simulated {
         let mut directories: BTreeMap<_, _> = state.directories.iter().map(names).collect();
         remove_unreachable(&mut directories, &state.root);
         let root = state.root.clone();
-        Self { state: Arc::new(Mutex::new(State { root, inodes, directories, ..State::default() })) }
+        let mut left = State { root, inodes, directories, ..State::default() };
+        left.forget_unnamed();
+        Self { state: Arc::new(Mutex::new(left)) }
+    }
+
+    /// Changes what lies on the disk, behind everybody's back. Whether there is such a file.
+    pub(crate) fn alter(&self, path: &Path, change: impl Fn(&mut Vec<u8>)) -> bool {
+        let mut state = self.lock();
+        let Ok(inode) = state.file(path) else { return false };
+        let inode = &mut state.inodes[inode];
+        change(&mut inode.now);
+        change(&mut inode.durable);
+        true
+    }
+
+    /// Takes a file away, likewise. Who has it open still reads it.
+    pub(crate) fn lose_file(&self, path: &Path) -> bool {
+        let mut state = self.lock();
+        let (Ok(_), Some(name)) = (state.file(path), path.file_name()) else { return false };
+        let Ok(directory) = state.directory(parent(path)) else { return false };
+        directory.now.remove(name);
+        directory.durable.remove(name);
+        directory.unsynced.retain(|(changed, _)| changed != name);
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -185,6 +208,21 @@ impl State {
             Some(Entry::Directory) => Err(ErrorKind::IsADirectory.into()),
             None => Err(ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Frees the bytes of files without a name. Nobody has one open on a new disk.
+    fn forget_unnamed(&mut self) {
+        let named: BTreeSet<usize> = self
+            .directories
+            .values()
+            .flat_map(|directory| directory.now.values())
+            .filter_map(|entry| match entry {
+                Entry::File(inode) => Some(*inode),
+                Entry::Directory => None,
+            })
+            .collect();
+        let unnamed = self.inodes.iter_mut().enumerate().filter(|(number, _)| !named.contains(number));
+        unnamed.for_each(|(_, inode)| *inode = Inode::default());
     }
 
     fn expect_free(&self, path: &Path) -> io::Result<()> {

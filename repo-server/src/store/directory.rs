@@ -97,11 +97,20 @@ impl Directory {
         options: StoreOptions,
         in_doubt: InDoubt,
     ) -> Result<recover::RecoverOutcome, Error> {
+        Self::rebuild_on(Files::default(), path, options, in_doubt).await
+    }
+
+    /// The same, on any file system.
+    pub(crate) async fn rebuild_on(
+        files: Files,
+        path: &Path,
+        options: StoreOptions,
+        in_doubt: InDoubt,
+    ) -> Result<recover::RecoverOutcome, Error> {
         let blocking = Blocking::for_this_machine();
         let opened = {
             let (path, engines) = (path.to_owned(), blocking.clone());
             let rebuild = move || {
-                let files = Files::default();
                 let superblock = read_superblock(&files, &path)?;
                 let lock = Lock::take(&path, &options.program)?;
                 let files = files.with_reserve(path.join(RESERVE), options.reserve_bytes);

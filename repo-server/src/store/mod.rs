@@ -91,6 +91,14 @@ impl Store {
         self
     }
 
+    /// The same repository, with something between it and its packs, and nothing remembered.
+    #[cfg(test)]
+    pub(crate) fn interposed(self, wrap: impl FnOnce(Arc<dyn PackStorage>) -> Arc<dyn PackStorage>) -> Self {
+        let packs = wrap(self.packs);
+        let nodes = NodeReader::new(Arc::clone(&packs), Arc::clone(&self.catalog), self.blocking.clone());
+        Self { packs, nodes, ..self }
+    }
+
     /// The same repository, whose engines share this switch.
     #[must_use]
     pub fn with_gate(mut self, gate: WriteGate) -> Self {

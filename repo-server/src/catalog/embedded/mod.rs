@@ -59,6 +59,7 @@ mod tests;
 
 use reading::Reading;
 pub use rebuild::InDoubt;
+use replay::Uploads;
 
 /// The catalog of a repository in a directory.
 #[derive(Clone)]
@@ -126,7 +127,7 @@ impl EmbeddedCatalog {
 
     fn caught_up(index: RocksIndex, journal: Journal, blocking: Blocking, files: &Files) -> Result<Self, Error> {
         expect_known_format(&index)?;
-        replay::catch_up(&index, &journal)?;
+        replay::catch_up(&index, &journal, Uploads::Doubtful)?;
         let live = Reading::new(index.view()).packs()?.into_iter().map(|pack| pack.id).collect();
         let inner = Inner {
             index,
@@ -178,7 +179,7 @@ impl Inner {
         if self.read().applied()? != journal.end() {
             let _holds = lock(&self.holds)?;
             self.gate.check()?;
-            self.gate.written(replay::catch_up(&self.index, &journal))?;
+            self.gate.written(replay::catch_up(&self.index, &journal, Uploads::Known))?;
         }
         Ok(journal)
     }

@@ -15,8 +15,21 @@ use crate::{
     pack::Purpose,
 };
 
+/// What may have become of the uploads that the index says are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uploads {
+    /// The same process opened them: they are as the index says.
+    Known,
+    /// The index is older than the process that had it, so that some may have been closed since.
+    Doubtful,
+}
+
 /// Applies the decisions that the index does not have yet.
-pub(super) fn catch_up(index: &RocksIndex, journal: &Journal) -> Result<(), Error> {
+///
+/// Closing an upload is no decision. An index that lacks a condemnation may have uploads that had ended before it: their
+/// bases and what they held may be gone, and a base vouches for what is below it. So all uploads end there; whoever goes on
+/// with one opens it anew, and is asked for what is missing.
+pub(super) fn catch_up(index: &RocksIndex, journal: &Journal, uploads: Uploads) -> Result<(), Error> {
     let applied = Reading::new(index.view()).applied()?;
     if applied == journal.end() {
         return Ok(());
@@ -25,7 +38,13 @@ pub(super) fn catch_up(index: &RocksIndex, journal: &Journal) -> Result<(), Erro
     for entry in journal.read_from(applied)? {
         let (position, decision) = entry?;
         let mut batch = Batch::default();
-        apply(&Reading::new(index.view()), position, &decision, &mut batch)?;
+        let reading = Reading::new(index.view());
+        apply(&reading, position, &decision, &mut batch)?;
+        if uploads == Uploads::Doubtful && matches!(decision, Decision::PacksCondemned { .. }) {
+            for (upload, _) in reading.open_uploads()? {
+                end_upload(&reading, upload, &mut batch)?;
+            }
+        }
         index.write(batch)?;
     }
     Ok(())

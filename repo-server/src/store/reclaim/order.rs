@@ -22,12 +22,11 @@ pub(super) async fn in_image_order(
     let mut order = Vec::with_capacity(wanted.len());
     let mut walker = Walker::new(store, Marks::default());
     for root in roots {
-        match walker.start(root.node).await {
-            // The order is all that is lost.
-            Err(Error::ObjectMissing(_) | Error::RecordCorrupt { .. } | Error::PackMissing(_)) => continue,
-            started => started?,
+        if unless_damaged(walker.start(root.node).await)?.is_none() {
+            continue;
         }
-        while let Some((id, node)) = walker.next().await? {
+        // Also a node below the root may have been found damaged since the mark, by this very collection.
+        while let Some((id, node)) = unless_damaged(walker.next().await)?.flatten() {
             control.expect_going_on()?;
             let mut take = |id: ObjectId| order.extend(wanted.remove_entry(&id));
             match (kind, &*node) {
@@ -46,4 +45,12 @@ pub(super) async fn in_image_order(
     rest.sort_by_key(|(_, at)| (at.pack, at.offset));
     order.extend(rest);
     Ok(order)
+}
+
+/// `None` for a tree that cannot be read: the order is all that is lost.
+fn unless_damaged<T>(walked: Result<T, Error>) -> Result<Option<T>, Error> {
+    match walked {
+        Err(Error::ObjectMissing(_) | Error::RecordCorrupt { .. } | Error::PackMissing(_)) => Ok(None),
+        walked => walked.map(Some),
+    }
 }

@@ -411,6 +411,28 @@ async fn change_pack(packs: &Interposed, pack: crate::PackId, change: impl FnOnc
     sink.seal().await.unwrap();
 }
 
+/// Found by the reference model: the rewriting of nodes quarantined one, and the rewriting of chunks failed on it.
+#[tokio::test]
+async fn a_node_that_a_collection_finds_damaged_does_not_end_it() {
+    let (store, packs) = interposed();
+    let image = image_of(0..3000);
+    let first = push(&store, &image_of(0..8000), None).await;
+    let version = push(&store, &image, None).await;
+    // Its nodes are remembered, so that the mark does not read them.
+    assert_eq!(walk(&store, &version, None).await.0, extents_of(&image));
+    purge(&store, &first).await;
+    let (_, nodes) = nodes_of(&extents_of(&image));
+    let leaf: ObjectId = nodes[1].id.into();
+    let at = store.catalog().locate(Purpose::Nodes, vec![leaf]).await.unwrap()[0].unwrap();
+    change_pack(&packs, at.pack, |bytes| bytes[at.offset as usize + 57] ^= 1).await;
+    let report = collect(&store).await;
+    assert_eq!(report.damaged_records, 1, "{report:?}");
+    let pushed = push(&store, &image, None).await;
+    for version in [&version, &pushed] {
+        assert_whole(&store, version, &image).await;
+    }
+}
+
 /// restic#4523: wrong bytes under right checksums, as a compressor that erred leaves them. A copy would bless them.
 #[tokio::test]
 async fn what_does_not_hash_to_its_id_is_not_copied() {

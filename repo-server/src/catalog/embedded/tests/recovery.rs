@@ -172,6 +172,37 @@ async fn a_condemnation_that_the_index_lost_is_replayed() {
     assert_eq!(packs_of(&catalog, &[7]).await, [Some(3)]);
 }
 
+/// Found by the reference model: an upload had ended, its base was purged and its packs were condemned; then a power cut
+/// took the end of the upload back. Its base would have vouched for what was gone.
+#[tokio::test]
+async fn an_upload_that_ended_before_a_condemnation_is_not_open_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    push(&catalog, 1, "a").await;
+    add_chunks(&catalog, 1, &[7], None).await;
+    catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await.unwrap();
+    catalog.locate_and_hold(upload_id(50), Purpose::Chunks, vec![object(7)]).await.unwrap();
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    assert!(catalog.inner.read().open_upload(upload_id(50)).unwrap().is_some(), "nothing was lost");
+    catalog.close_upload(upload_id(50)).await.unwrap();
+    catalog.remove_version(key("a", 1), NOW).await.unwrap();
+    catalog.purge_version(key("a", 1), NOW, NOW).await.unwrap();
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(&catalog, mark.id, 1, &[7], &[]).await, Condemnation::Condemned);
+    drop(catalog);
+
+    replace_index(dir.path(), older.path());
+    let catalog = open(dir.path());
+    assert_eq!(catalog.begin_mark().await.unwrap().roots, [], "its base is no root");
+    let again = catalog.open_upload(upload(50, "a", Some(key("a", 1)))).await;
+    assert!(matches!(again, Err(Error::VersionNotFound { .. })), "{again:?}");
+    let commit = catalog.commit(new_version(50, "a")).await;
+    assert!(matches!(commit, Err(Error::UploadNotOpen(_))), "{commit:?}");
+}
+
 #[tokio::test]
 async fn marks_end_with_the_process() {
     let dir = tempfile::tempdir().unwrap();
