@@ -66,19 +66,19 @@ fn compare(from: &ExtentMap, to: &ExtentMap, partitions: Vec<PartitionLayout>) -
     let (mut ours, mut theirs) = (to.cursor_at(0)?, from.cursor_at(0)?);
     let mut last_end = None;
     while let Some(placed) = ours.read()? {
-        let same = same_bytes(&mut theirs, &placed)?;
-        outcome.same_bytes += same;
-        if same == placed.extent.length {
-            continue;
-        }
-        outcome.changed_bytes += placed.extent.length - same;
+        let mut differs = false;
+        each_difference(&mut theirs, &placed, |range| {
+            differs = true;
+            outcome.add(range, &mut last_end);
+        })?;
         if let Some(id) = placed.extent.chunk()
+            && differs
             && unknown.insert(id)
         {
             lengths += placed.extent.length;
         }
-        outcome.add(placed.offset..placed.end(), &mut last_end);
     }
+    outcome.same_bytes = to.length() - outcome.changed_bytes;
     outcome.fetch_bytes = lengths - remove_known(from, &mut unknown)?;
     outcome.fetch_chunks = unknown.len() as u64;
     Ok(outcome)
@@ -86,6 +86,7 @@ fn compare(from: &ExtentMap, to: &ExtentMap, partitions: Vec<PartitionLayout>) -
 
 impl DiffOutcome {
     fn add(&mut self, range: Range<u64>, last_end: &mut Option<u64>) {
+        self.changed_bytes += range.end - range.start;
         for change in &mut self.partitions {
             let partition = change.partition.range();
             let common = range.start.max(partition.start)..range.end.min(partition.end);
@@ -106,23 +107,29 @@ impl DiffOutcome {
     }
 }
 
-/// How many bytes of `placed` the other version has at the same place.
-fn same_bytes(theirs: &mut ExtentCursor, placed: &PlacedExtent) -> Result<u64, Error> {
+/// Calls `take` with the parts of `placed` that the other version does not have at the same place, forward.
+fn each_difference(
+    theirs: &mut ExtentCursor,
+    placed: &PlacedExtent,
+    mut take: impl FnMut(Range<u64>),
+) -> Result<(), Error> {
     if placed.extent.chunk().is_some() {
-        let found = theirs.skip_to(placed.offset)?;
-        return Ok(if found == Some(*placed) { placed.extent.length } else { 0 });
+        if theirs.skip_to(placed.offset)? != Some(*placed) {
+            take(placed.offset..placed.end());
+        }
+        return Ok(());
     }
     // Runs without content are the same as far as they overlap.
-    let (mut at, mut same) = (placed.offset, 0);
+    let mut at = placed.offset;
     while at < placed.end() {
-        let Some(found) = theirs.skip_to(at)? else { break };
-        let end = found.end().min(placed.end());
-        if found.extent.kind == placed.extent.kind {
-            same += end - at.max(found.offset);
+        let found = theirs.skip_to(at)?;
+        let end = found.map_or(placed.end(), |found| found.end().min(placed.end()));
+        if found.is_none_or(|found| found.extent.kind != placed.extent.kind) {
+            take(at..end);
         }
         at = end;
     }
-    Ok(same)
+    Ok(())
 }
 
 /// Forgets the chunks that `from` has somewhere; returns their bytes.
@@ -137,4 +144,33 @@ fn remove_known(from: &ExtentMap, unknown: &mut HashSet<ChunkId>) -> Result<u64,
         }
     }
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use imprint_content::Extent;
+
+    use super::*;
+    use crate::extents::ExtentWriter;
+
+    const MIB: u64 = 1 << 20;
+
+    fn map(extents: &[Extent]) -> ExtentMap {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = ExtentWriter::create(directory.path()).unwrap();
+        extents.iter().for_each(|extent| writer.push(*extent, &mut Vec::new()).unwrap());
+        writer.finish(&mut Vec::new()).unwrap().0
+    }
+
+    #[test]
+    fn of_runs_only_what_differs_has_changed() {
+        let chunk = Extent::data(ChunkId::of(b"x"), 1);
+        let from = map(&[Extent::zero(100 * MIB), chunk, Extent::free(50 * MIB)]);
+        let to = map(&[Extent::zero(10 * MIB), Extent::free(20 * MIB), Extent::zero(80 * MIB), Extent::free(60 * MIB)]);
+        let outcome = compare(&from, &to, Vec::new()).unwrap();
+        assert_eq!(outcome.changed, [10 * MIB..30 * MIB, 100 * MIB..110 * MIB, 150 * MIB + 1..170 * MIB]);
+        assert_eq!(outcome.changed_bytes, 50 * MIB - 1);
+        assert_eq!(outcome.same_bytes, 120 * MIB + 1);
+        assert_eq!((outcome.ranges, outcome.fetch_chunks), (3, 0));
+    }
 }

@@ -22,7 +22,7 @@ const RECIPE: u32 = 2;
 /// Length of the disk.
 const DISK_BYTES: u64 = 192 * MIB;
 /// Where the partition starts.
-const PARTITION_OFFSET: u64 = MIB;
+pub const PARTITION_OFFSET: u64 = MIB;
 /// The partition ends before the backup of the partition table.
 const PARTITION_BYTES: u64 = DISK_BYTES - 2 * MIB;
 /// Of the filesystem.

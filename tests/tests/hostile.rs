@@ -136,7 +136,7 @@ async fn an_upload_that_names_nothing_real_is_not_opened() {
         ("15 bytes", v1::OpenUpload { upload_id: vec![1; 15].into(), ..good() }, bad_request()),
         ("17 bytes", v1::OpenUpload { upload_id: vec![1; 17].into(), ..good() }, bad_request()),
         ("no profile", v1::OpenUpload { profile: 0, ..good() }, invalid("BAD_MESSAGE")),
-        ("another profile", v1::OpenUpload { profile: 2, ..good() }, invalid("BAD_MESSAGE")),
+        ("another profile", v1::OpenUpload { profile: 3, ..good() }, invalid("BAD_MESSAGE")),
         ("profile 1 of 2^16", v1::OpenUpload { profile: (1 << 16) + 1, ..good() }, bad_request()),
         (
             "an image that is not there",

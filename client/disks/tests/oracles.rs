@@ -13,6 +13,8 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use common::*;
@@ -54,7 +56,13 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        output(Command::new("umount").arg(&self.0));
+        // A process that another test is just starting still has this one's open files, and keeps the mount busy.
+        let unmounted = || output(Command::new("umount").arg(&self.0)).status.success();
+        let mut tries = 0;
+        while !unmounted() && tries < 100 {
+            thread::sleep(Duration::from_millis(100));
+            tries += 1;
+        }
     }
 }
 
