@@ -280,6 +280,18 @@ fn what_is_no_tree_is_refused() {
     assert_eq!(refusal(&disk), "a name is of no file");
 }
 
+/// What is behind its end would be half a block. Found by `fuzz.rs`: it was a panic where blocks have checksums.
+#[test]
+fn a_directory_of_half_a_block_is_refused() {
+    for options in [&["-t", "ext2"][..], &["-t", "ext4"]] {
+        let image = Image::ext(32 * MIB, MIB, options);
+        for size in [1, 9, 1000] {
+            image.debugfs(&format!("sif directory-1 size {size}\n"));
+            assert_eq!(refusal(&image.bytes()), "a directory is no whole number of blocks");
+        }
+    }
+}
+
 /// Patches the entry of a name of this length; the name must be unique.
 fn renamed(from: &[u8], to: &[u8]) -> Vec<u8> {
     let image = Image::empty(8 * MIB);

@@ -204,6 +204,8 @@ impl Walk<'_, '_> {
 
     fn enter(&mut self, inode: &Inode, parent: u32, mut runs: Vec<Run>) -> Result<(), Obstacle> {
         require(self.directories.insert(inode.number.into()), "a directory", "has two names")?;
+        let are_whole = runs.iter().all(|run| !run.is_blocks || run.length.is_multiple_of(self.superblock.block_bytes));
+        require(are_whole, "a directory", "is no whole number of blocks")?;
         if inode.is_inline()
             && let Some(root) = runs.first_mut()
         {
