@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Error, PackId,
     catalog::Location,
-    pack::{HEADER_BYTES, Purpose, decode_record, read_index, record_length},
+    pack::{HEADER_BYTES, decode_record, read_index, record_length},
     store::{
         check,
         scrub::{ScrubControl, ScrubOptions, ScrubScope},
