@@ -9,8 +9,7 @@ use std::{
 use imprint_tests::{
     disks::disks,
     files::{assert_same, packs},
-    programs::{Home, Running},
-    random::Random,
+    programs::Home,
     server::Server,
 };
 use serde_json::Value;
