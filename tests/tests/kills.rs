@@ -118,6 +118,7 @@ fn serve(data: &Path) -> Server {
 
 /// borg#9748, kopia#1949, restic#1141: all at the same time, and killed at any moment.
 #[test]
+#[ignore = "long: `make test-long`"]
 fn a_server_that_is_killed_under_load_loses_nothing() {
     let rounds: u64 = env::var("IMPRINT_KILLS").map_or(4, |rounds| rounds.parse().unwrap());
     let mut random = Random::new(8);
