@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<(), Error> {
         safety::expect_all_versions(&mark)?;
         let id = mark.id;
-        let roots = newest_first(mark.roots, expired);
+        let roots = newest_first(mark.roots, left_out(options.mode, expired));
         // After the mark began: what is added later is not looked at.
         let packs = self.catalog.packs().await?;
         let marks = mark::mark(self, &packs, &roots, control).await?;
@@ -162,11 +162,21 @@ impl Store {
     }
 }
 
-/// Live versions from the newest to the oldest, then the rest. Those that a dry run did not purge are left out.
-fn newest_first(mut roots: Vec<Root>, expired: &[(VersionKey, i64)]) -> Vec<Root> {
+/// Expired versions that are roots, and are treated as if they were none: those that a dry run did not purge. What a
+/// collection purged is no root any more; what it could not purge, because it was brought back and removed again meanwhile, can
+/// still be brought back.
+const fn left_out(mode: CollectMode, expired: &[(VersionKey, i64)]) -> &[(VersionKey, i64)] {
+    match mode {
+        CollectMode::DryRun => expired,
+        CollectMode::Collect => &[],
+    }
+}
+
+/// Live versions from the newest to the oldest, then the rest, without those that are left out.
+fn newest_first(mut roots: Vec<Root>, left_out: &[(VersionKey, i64)]) -> Vec<Root> {
     roots.retain(|root| {
         let is_removed = matches!(root.kind, RootKind::Removed { .. });
-        !(is_removed && expired.iter().any(|(key, _)| *key == root.version))
+        !(is_removed && left_out.iter().any(|(key, _)| *key == root.version))
     });
     roots.sort_by_key(|root| match root.kind {
         RootKind::Live { committed_unix_ms } => (0, Reverse(committed_unix_ms)),
@@ -178,4 +188,21 @@ fn newest_first(mut roots: Vec<Root>, expired: &[(VersionKey, i64)]) -> Vec<Root
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use imprint_content::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn only_a_dry_run_leaves_out_a_version_that_is_still_there() {
+        let version = VersionKey { image: "a".parse().unwrap(), number: 1 };
+        let kind = RootKind::Removed { committed_unix_ms: 0 };
+        let roots = vec![Root { node: NodeId::from_bytes([1; 32]), version: version.clone(), kind }];
+        let expired = [(version, 5)];
+        let left = |mode| newest_first(roots.clone(), left_out(mode, &expired)).len();
+        assert_eq!((left(CollectMode::Collect), left(CollectMode::DryRun)), (1, 0));
+    }
 }
