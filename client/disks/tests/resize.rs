@@ -192,6 +192,69 @@ fn sectors_of_4096_bytes() {
     assert_eq!(table(&image).slots()[2].range, 40 * MIB..89 * MIB);
 }
 
+fn crc32(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
+}
+
+/// A disk of 1 MiB with a GPT whose header says what nobody would write, and is whole.
+fn strange(fields: &[(usize, u64)]) -> Vec<u8> {
+    let mut disk = vec![0; 1 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk[446 + 4] = 0xee;
+    disk[446 + 8] = 1;
+    disk[446 + 12..446 + 16].fill(0xff);
+    let mut header = vec![0; 92];
+    header[..8].copy_from_slice(b"EFI PART");
+    for (at, value) in
+        [(8, 0x5c_0001_0000u64), (24, 1), (32, 2047), (40, 34), (48, 2014), (72, 2), (80, 128 << 32 | 128)]
+    {
+        header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    for (at, value) in fields {
+        header[*at..*at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    header[88..92].copy_from_slice(&crc32(&[0; 128 * 128]).to_le_bytes());
+    let checksum = crc32(&header);
+    header[16..20].copy_from_slice(&checksum.to_le_bytes());
+    disk[512..512 + 92].copy_from_slice(&header);
+    disk
+}
+
+#[test]
+fn a_header_that_says_strange_things_is_never_written_over_itself() {
+    struct Disk(Vec<u8>);
+    impl imprint_disks::ReadAt for Disk {
+        fn length(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+            imprint_disks::ReadAt::read_exact_at(self.0.as_slice(), buf, offset)
+        }
+    }
+    let mut understood = 0;
+    for field in [32, 40, 48, 72] {
+        for value in [0, 1, 2, 3, 33, 34, 100, 1000, 2000, 2047, 2048, 1 << 32, u64::MAX / 512, u64::MAX - 40, u64::MAX]
+        {
+            let disk = Disk(strange(&[(field, value)]));
+            let Ok(Some(table)) = PartitionTable::read(&disk, 512).unwrap() else { continue };
+            understood += 1;
+            for length in [0, 512, 17_000, 17_408, 17_920, 34_304, 34_816, 100_000, 1 << 20, 1 << 30, u64::MAX] {
+                let Ok(resized) = table.resized(length, Growth::LastPartition) else { continue };
+                let mut ranges: Vec<_> =
+                    resized.patches.iter().map(|patch| (patch.offset, patch.bytes.len() as u64)).collect();
+                ranges.sort_unstable();
+                assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{field} {value} {length}");
+                assert!(
+                    ranges.last().is_none_or(|(offset, bytes)| offset + bytes <= length),
+                    "{field} {value} {length}"
+                );
+            }
+        }
+    }
+    assert!(understood > 20, "{understood}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

@@ -32,8 +32,10 @@ pub(super) fn fit(
             return Err(Misfit::Partition { slot: slot.clone(), needed_bytes: needed(end) });
         }
     }
-    if copy.first_usable.saturating_add(entry_sectors + 1) > sectors {
-        return Err(Misfit::NoRoom { needed_bytes: needed(copy.first_usable) });
+    // Whatever the header says, the backup comes behind the first copy.
+    let lowest = copy.first_usable.max(copy.entries_sector.saturating_add(entry_sectors)).max(copy.sector + 1);
+    if lowest.saturating_add(entry_sectors + 1) > sectors {
+        return Err(Misfit::NoRoom { needed_bytes: needed(lowest) });
     }
     let header_sector = sectors - 1;
     let entries_sector = header_sector - entry_sectors;
