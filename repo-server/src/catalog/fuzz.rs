@@ -29,7 +29,8 @@ fn samples() -> Vec<Vec<u8>> {
         values::encode_finished_mark(&mark),
         values::encode_tag(TagValue { number: Some(3), counter: 4 }),
         values::encode_position(Position::START),
-        keys::quarantined(pack.id, Purpose::Nodes, &sample::object(1)),
+        // Behind table and pack.
+        keys::quarantined(pack.id, Purpose::Nodes, &sample::object(1))[21..].to_vec(),
     ]
 }
 
