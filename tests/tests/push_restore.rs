@@ -103,11 +103,12 @@ async fn another_image_with_the_same_content_stores_nothing_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_moved_to_another_image_is_not_sent_again() {
     let (_directory, client) = client().await;
-    client.push(&disks().v1, "lab/pc").await;
+    // No disk, so that it is cut by its bytes alone in both places; of a disk see SHORTCOMINGS.md, "Space".
+    client.push(&disks().noise, "lab/pc").await;
     let (directory, shifted) = (tempfile::tempdir().unwrap(), "shifted.raw");
     // Nothing is at its old offset, and cuts are content-defined, so that nearly all chunks are known.
     let mut content = Random::new(1).bytes(100_000);
-    content.extend(fs::read(&disks().v1).unwrap());
+    content.extend(fs::read(&disks().noise).unwrap());
     let path = files::write(directory.path(), shifted, &content);
     let pushed = client.push(&path, "lab/other").await;
     assert!(pushed.new_bytes < pushed.data_bytes / 10, "{} of {} bytes are new", pushed.new_bytes, pushed.data_bytes);
@@ -289,7 +290,7 @@ async fn a_restore_over_an_older_version_writes_only_what_differs() {
         let client = if is_remembered { &client } else { &client.another() };
         let restored = client.restore("lab/pc@2", &target).await;
         assert_same(&target, v2);
-        assert_eq!(restored.kept_bytes + restored.written_bytes, data);
+        assert_eq!(restored.kept_bytes + restored.copied_bytes + restored.written_bytes, data);
         assert!(restored.written_bytes <= diff.changed_bytes && restored.fetched_chunks <= diff.fetch_chunks.max(1));
         let (changed, whole) = (restored.written_bytes + restored.zeroed_bytes, length(v2));
         assert!((differing..whole / 4).contains(&changed), "{changed} bytes written for {differing} that differ");
