@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test fails where it stands
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::{self, File},
     io::Write,
@@ -202,6 +203,59 @@ fn diff_says_which_partitions_changed() {
     assert_eq!(partition["changed_bytes"], diff["changed_bytes"], "{diff}");
     let same = home.result(["diff", "lab/pc@2", "lab/pc@2"]);
     assert_eq!(same["partitions"][0]["changed_bytes"], 0);
+    assert!(same["partitions"][0]["files"].is_null());
+    let unread = home.result(["diff", "lab/pc@1", "lab/pc@2", "--no-files"]);
+    assert!(unread["partitions"][0]["files"].is_null());
+}
+
+/// Paths of all files of the ext4 of a disk, with their contents.
+fn files_of(home: &Home, name: &str, disk: &Path) -> BTreeMap<String, Vec<u8>> {
+    let root = dump(home, name, disk);
+    let mut files = BTreeMap::new();
+    let mut pending = vec![root.clone()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                files.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn diff_names_the_files_that_differ() {
+    let home = Home::new();
+    for disk in [&disks().v1, &disks().v2] {
+        push_omitting(&home, disk, "lab/pc");
+    }
+    let [before, after] = [("before", &disks().v1), ("after", &disks().v2)].map(|(name, d)| files_of(&home, name, d));
+    let mut expected = BTreeSet::new();
+    for path in before.keys().chain(after.keys()) {
+        match (before.get(path), after.get(path)) {
+            (None, Some(_)) => expected.insert(("added", path.as_str())),
+            (Some(_), None) => expected.insert(("removed", path.as_str())),
+            (old, new) if old != new => expected.insert(("changed", path.as_str())),
+            _ => false,
+        };
+    }
+    let diff = home.result(["diff", "lab/pc@1", "lab/pc@2"]);
+    let files = &diff["partitions"][0]["files"];
+    let listed = files["list"].as_array().unwrap();
+    let found: BTreeSet<_> =
+        listed.iter().map(|file| (file["change"].as_str().unwrap(), file["path"].as_str().unwrap())).collect();
+    assert!(expected.len() < 1000 && expected.iter().any(|(kind, _)| *kind == "removed"), "{}", expected.len());
+    // A file that was written anew with the same bytes has another time.
+    let missing: Vec<_> = expected.difference(&found).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let extra: Vec<_> = found.difference(&expected).filter(|(kind, _)| *kind != "changed").collect();
+    assert!(extra.is_empty(), "{extra:?}");
+    let said = home.ok(["diff", "lab/pc@1", "lab/pc@2"]).stdout;
+    assert!(said.contains(" removed\n") && said.contains("  and "), "{said}");
 }
 
 /// A disk with an ESP, an ext4 and swap, as a PC has them.

@@ -3,7 +3,9 @@
 use std::{fmt, ops::Range};
 
 use clap::Args;
-use imprint_client::{DiffOutcome, PartitionChange, Version, diff};
+use imprint_client::{
+    DiffOutcome, FileChange, FileChangeKind, FileChanges, PartitionChange, Version, diff, file_changes,
+};
 use imprint_content::Ref;
 use serde::Serialize;
 
@@ -11,7 +13,7 @@ use crate::cli::{
     Exit,
     context::Context,
     failure::CliError,
-    size::{counted, size},
+    size::{count, counted, size},
     table::Table,
     text::printable,
     version_document::VersionDocument,
@@ -20,7 +22,9 @@ use crate::cli::{
 /// Compare two versions, of one image or of two.
 ///
 /// Says how many bytes differ in place, and what a machine that holds the first version would fetch to get the
-/// second. Only the parts of the trees that differ are read. The exit code is 0 also when the versions differ.
+/// second; which partitions changed; and which files, where their filesystem is understood, by kind, length and time. Only the
+/// parts of the trees that differ are read, and for the files directories and inodes. The exit code is 0 also when the
+/// versions differ.
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
     /// The version to start from.
@@ -29,7 +33,13 @@ pub(crate) struct Diff {
     /// The version to get to.
     #[arg(value_name = "REF")]
     to: Ref,
+    /// Do not look for files: nothing but trees is read.
+    #[arg(long)]
+    no_files: bool,
 }
+
+/// Files of a partition that are listed for people.
+const LISTED_FILES: usize = 20;
 
 impl Diff {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
@@ -38,7 +48,13 @@ impl Diff {
         let to = repo.version(&self.to).await?;
         let comparing = diff(&repo, &from, &to, context.progress.clone());
         let outcome = context.watch("comparing", comparing).await?;
-        context.output.result(&Report::new(&from, &to, &outcome))?;
+        let files = if self.no_files {
+            Vec::new()
+        } else {
+            let comparing = file_changes(&repo, &from, &to, &outcome, context.progress.clone());
+            context.watch("comparing files", comparing).await?
+        };
+        context.output.result(&Report::new(&from, &to, &outcome, &files))?;
         Ok(Exit::Done)
     }
 }
@@ -65,24 +81,94 @@ struct PartitionReport {
     number: u32,
     filesystem: Option<String>,
     changed_bytes: u64,
+    /// Null when they were not compared.
+    files: Option<FilesReport>,
 }
 
-impl From<&PartitionChange> for PartitionReport {
-    fn from(change: &PartitionChange) -> Self {
-        let PartitionChange { partition, changed_bytes } = change;
-        Self { number: partition.number, filesystem: partition.filesystem.clone(), changed_bytes: *changed_bytes }
-    }
+#[derive(Debug, Serialize)]
+struct FilesReport {
+    added: u64,
+    changed: u64,
+    removed: u64,
+    /// The first of them; see `imprint_client::FileChanges`.
+    list: Vec<FileReport>,
+    /// Why nothing is known of them.
+    unknown: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileReport {
+    change: &'static str,
+    path: String,
 }
 
 impl PartitionReport {
-    fn line(&self) -> String {
+    fn new(change: &PartitionChange, files: &[FileChanges]) -> Self {
+        let PartitionChange { partition, changed_bytes } = change;
+        let files = files.iter().find(|files| files.partition == partition.number);
+        Self {
+            number: partition.number,
+            filesystem: partition.filesystem.clone(),
+            changed_bytes: *changed_bytes,
+            files: files.map(FilesReport::from),
+        }
+    }
+
+    fn lines(&self) -> String {
         let filesystem = printable(self.filesystem.as_deref().unwrap_or("unknown"));
-        format!("{} in partition {} ({filesystem})", size(self.changed_bytes), self.number)
+        let line = format!("{} in partition {} ({filesystem})", size(self.changed_bytes), self.number);
+        match &self.files {
+            Some(files) => format!("{line}{}", files.lines()),
+            None => line,
+        }
     }
 }
 
+impl From<&FileChanges> for FilesReport {
+    fn from(changes: &FileChanges) -> Self {
+        let FileChanges { added, changed, removed, unknown, .. } = changes.clone();
+        Self { added, changed, removed, list: changes.files.iter().map(FileReport::from).collect(), unknown }
+    }
+}
+
+impl From<&FileChange> for FileReport {
+    fn from(file: &FileChange) -> Self {
+        let change = match file.kind {
+            FileChangeKind::Added => "added",
+            FileChangeKind::Changed => "changed",
+            FileChangeKind::Removed => "removed",
+        };
+        Self { change, path: file.path.clone() }
+    }
+}
+
+impl FilesReport {
+    /// What follows the line of their partition.
+    fn lines(&self) -> String {
+        if let Some(reason) = &self.unknown {
+            return format!(", files not known: {}", printable(reason));
+        }
+        let (added, changed, removed) = (counted(self.added, "file"), count(self.changed), count(self.removed));
+        let mut text = format!(": {added} added, {changed} changed, {removed} removed");
+        for file in self.list.iter().take(LISTED_FILES) {
+            text += &format!("\n  {:7}  {}", file.change, path(&file.path));
+        }
+        let all = self.added + self.changed + self.removed;
+        let listed = self.list.len().min(LISTED_FILES) as u64;
+        if all > listed {
+            text += &format!("\n  and {} more", count(all - listed));
+        }
+        text
+    }
+}
+
+/// A path in one line.
+fn path(path: &str) -> String {
+    printable(path).replace('\n', "\u{fffd}")
+}
+
 impl Report {
-    fn new(from: &Version, to: &Version, outcome: &DiffOutcome) -> Self {
+    fn new(from: &Version, to: &Version, outcome: &DiffOutcome, files: &[FileChanges]) -> Self {
         Self {
             from: from.into(),
             to: to.into(),
@@ -94,7 +180,7 @@ impl Report {
             fetch_bytes: outcome.fetch_bytes,
             fetch_chunks: outcome.fetch_chunks,
             changed: outcome.changed.clone(),
-            partitions: outcome.partitions.iter().map(PartitionReport::from).collect(),
+            partitions: outcome.partitions.iter().map(|change| PartitionReport::new(change, files)).collect(),
         }
     }
 }
@@ -108,7 +194,7 @@ impl fmt::Display for Report {
         table.field("same", size(self.same_bytes));
         table.field("changed", format!("{} in {}", size(self.changed_bytes), counted(self.changed_ranges, "range")));
         let changed = self.partitions.iter().filter(|partition| partition.changed_bytes > 0);
-        table.field("", changed.map(PartitionReport::line).collect::<Vec<_>>().join("\n"));
+        table.field("", changed.map(PartitionReport::lines).collect::<Vec<_>>().join("\n"));
         table.field(
             "to fetch",
             format!("{} in {}, before compression", size(self.fetch_bytes), counted(self.fetch_chunks, "chunk")),
