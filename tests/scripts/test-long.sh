@@ -42,22 +42,22 @@ rounds() {
 }
 
 in_server=(cargo test --release --package imprint-server --lib)
-end_to_end=(cargo test --release --package imprint-tests)
+end_to_end=(cargo test --release --package imprint-tests --test)
 
 rounds=${IMPRINT_CRASH_ROUNDS:-20}
 IMPRINT_CRASH_ROUNDS=1 rounds crashes 1 "${in_server[@]}" crash_tests -- --nocapture
 
 # A hundred kills, ten in each round.
 rounds=$(((${IMPRINT_KILLS:-100} + 9) / 10))
-IMPRINT_KILLS=10 rounds kills 1 "${end_to_end[@]}" --test kills -- --ignored --nocapture
+IMPRINT_KILLS=10 rounds kills 1 "${end_to_end[@]}" end_to_end kills:: -- --ignored --nocapture
 
 # A million operations, 20,000 in each round.
 rounds=$(((${IMPRINT_MODEL_OPERATIONS:-1000000} + 19999) / 20000))
 IMPRINT_MODEL_OPERATIONS=20000 rounds model 1000 "${in_server[@]}" reference_model -- --ignored --nocapture
 
 export IMPRINT_SEED=$seed
-step damages env IMPRINT_DAMAGES="${IMPRINT_DAMAGES:-1000}" "${end_to_end[@]}" --test damage -- --nocapture
-step fuzz env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" "${end_to_end[@]}" --test fuzz -- --nocapture
+step damages env IMPRINT_DAMAGES="${IMPRINT_DAMAGES:-1000}" "${end_to_end[@]}" end_to_end damage:: -- --nocapture
+step fuzz env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" "${end_to_end[@]}" fuzz -- --nocapture
 step fuzz-catalog env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" \
     "${in_server[@]}" catalog::fuzz -- --nocapture
 step fuzz-disks env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-120}" \

@@ -1,5 +1,4 @@
 //! Space is given back while the real server takes pushes and serves restores, and nothing is lost by it.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     path::{Path, PathBuf},

@@ -2,7 +2,6 @@
 //! lost, and what was under way is whole or absent.
 //!
 //! `IMPRINT_KILLS` says how often.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     collections::BTreeMap,

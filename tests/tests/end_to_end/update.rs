@@ -1,5 +1,4 @@
 //! Update and rollback: only what differs moves, whatever the target was before.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{fs, path::Path};
 

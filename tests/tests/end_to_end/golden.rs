@@ -2,7 +2,6 @@
 //! must stay an error. They are in `tests/fixtures/format-1`; a damaged one holds only what differs from the healthy.
 //!
 //! The catalog is not among them: it is not part of the format, and derived from the rest.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs,

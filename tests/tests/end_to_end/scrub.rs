@@ -1,6 +1,5 @@
 //! Damage in the files of a repository with real disks: `imprint scrub` and `imprint-server check` find it, blame nothing
 //! else, and name the versions that suffer; the next push heals them.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     collections::BTreeMap,

@@ -3,7 +3,6 @@
 //!
 //! An oracle knows which records each version needs and which a damage hits ([`oracle`]). `IMPRINT_DAMAGES` sets how many
 //! damages; the seed is printed, and `IMPRINT_SEED` replays it.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 mod hit;
 mod oracle;

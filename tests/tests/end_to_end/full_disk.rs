@@ -1,5 +1,4 @@
 //! A full disk is boring: pushes are refused, everything else goes on, and when there is room again, so do they.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},

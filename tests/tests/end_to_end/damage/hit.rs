@@ -16,7 +16,7 @@ use imprint_tests::{
 };
 use tempfile::TempDir;
 
-use crate::oracle::{Healthy, all_answers, file_name};
+use super::oracle::{Healthy, all_answers, file_name};
 
 pub(crate) struct Hit<'a> {
     healthy: &'a Healthy,

@@ -1,6 +1,5 @@
 //! Calls of the real server that fail, by strace: the first failure of a disk ends writing, is said, and reads go on; a
 //! full disk ends nothing. After a restart on a sound disk everything that was acknowledged is there.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs,

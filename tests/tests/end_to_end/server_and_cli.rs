@@ -1,5 +1,4 @@
 //! The real programs as a user meets them: every command, its exit code, and what it says.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     collections::BTreeSet,

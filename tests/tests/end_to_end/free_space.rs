@@ -1,5 +1,4 @@
 //! Free extents: discarded or left alone, never compared, never a seed, never taken for zero.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},

@@ -1,5 +1,4 @@
 //! A source that changes while it is pushed is an error, never a version.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},

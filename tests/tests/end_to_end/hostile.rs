@@ -1,5 +1,4 @@
 //! Clients that do not keep the protocol: each hears what is wrong, and nobody else notices.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{collections::BTreeSet, fs};
 

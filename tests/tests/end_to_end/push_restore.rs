@@ -1,5 +1,4 @@
 //! What is pushed comes back, byte for byte, and costs what changed.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},

@@ -3,7 +3,6 @@
 //! A proxy stands between the client and an honest server and changes some of its answers. Whatever it says, a restore
 //! delivers exactly the version or fails, and a push never succeeds without a version.
 #![allow(clippy::type_complexity)] // tables of lies
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs,

@@ -1,6 +1,5 @@
 //! Disks whose filesystems are understood: what is left out, what comes back, and what does not depend on how they are
 //! read.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test fails where it stands
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,4 @@
 //! Versions that go, and how long they can come back: rules, pins, grace, and what a damaged base does to a push.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},

@@ -1,5 +1,4 @@
 //! Connections that break and servers that go away: pushes, restores and updates go on where they were.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{fs, time::Duration};
 

@@ -1,5 +1,4 @@
 //! The catalog can be derived from packs and journal, and damage is an error with a name, never wrong bytes.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs,

@@ -8,7 +8,7 @@ use imprint_tests::{
     programs::{Home, Running, wait_until},
 };
 
-use crate::support::assert_table;
+use super::support::assert_table;
 
 fn arg<T: AsRef<OsStr> + ?Sized>(argument: &T) -> &OsStr {
     argument.as_ref()

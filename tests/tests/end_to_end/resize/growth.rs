@@ -9,7 +9,7 @@ use imprint_tests::{
     files::{MIB, run},
 };
 
-use crate::support::{assert_same_content, assert_table, client, held, restore, restore_growing, small_disk, verify};
+use super::support::{assert_same_content, assert_table, client, held, restore, restore_growing, small_disk, verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_partition_and_its_filesystem_grow() {

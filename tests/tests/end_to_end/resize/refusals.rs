@@ -15,7 +15,7 @@ use imprint_tests::{
     wire,
 };
 
-use crate::support::{
+use super::support::{
     BACKUP_BYTES, assert_table, beyond, client, restore, restore_growing, sfdisk, small_disk, verify,
 };
 

@@ -2,7 +2,6 @@
 //! not finished is believed, and the same command again comes to its end.
 //!
 //! Pushes are fed through a pipe that stays open, so that they cannot end before they are killed.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that goes wrong panics
 
 use std::{
     fs::{self, File},
