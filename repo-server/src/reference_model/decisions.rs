@@ -58,7 +58,8 @@ impl Session {
         ensure(answer == expected, || format!("{what} came to {answer:?}, not {expected:?} ({change:?})"))?;
         match answer {
             Answer::Done => self.acknowledged(change),
-            _ => self.doubt.clear(),
+            // What a collection that is under way gives up stays in doubt.
+            _ => self.doubt.retain(|change| matches!(change, Change::Purge(_))),
         }
         Ok(())
     }

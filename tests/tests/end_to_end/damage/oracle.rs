@@ -133,7 +133,7 @@ fn hits(damage: Damage, record: &Range<u64>) -> bool {
 
 /// Zeros, then text or noise, in turns: chunks of both codecs, and enough extents for a tree with inner nodes.
 fn any_disk(random: &mut Random) -> Vec<u8> {
-    let mut disk = random.bytes(5 * MIB as usize);
+    let mut disk = random.bytes(8 * MIB as usize);
     for (number, piece) in disk.chunks_mut(80 << 10).enumerate() {
         let (zeros, data) = piece.split_at_mut(piece.len().min(64 << 10));
         zeros.fill(0);
