@@ -58,8 +58,7 @@ impl Session {
         ensure(answer == expected, || format!("{what} came to {answer:?}, not {expected:?} ({change:?})"))?;
         match answer {
             Answer::Done => self.acknowledged(change),
-            // What a collection that is under way gives up stays in doubt.
-            _ => self.doubt.retain(|change| matches!(change, Change::Purge(_))),
+            _ => self.no_longer_doubted(),
         }
         Ok(())
     }

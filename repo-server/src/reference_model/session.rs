@@ -320,8 +320,14 @@ impl Session {
     }
 
     pub(super) fn acknowledged(&mut self, change: Change) {
-        self.doubt.clear();
+        self.no_longer_doubted();
         self.model.apply(change);
+    }
+
+    /// A decision was answered. What a collection that is under way gives up stays in doubt: the disk may be dead, and the
+    /// answer one that needs no disk.
+    pub(super) fn no_longer_doubted(&mut self) {
+        self.doubt.retain(|change| matches!(change, Change::Purge(_)));
     }
 
     fn reopen(&mut self) -> Result<(), Trouble> {

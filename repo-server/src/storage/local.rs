@@ -141,8 +141,9 @@ impl Shared {
         self.open_packs.open_once(pack, &self.layout.place(pack))?.read_uncached(range)
     }
 
+    /// Opened each time, too: what a scrub reads must not end where the file ended when it was opened first.
     fn length(&self, pack: PackId) -> Result<u64, Error> {
-        self.open_packs.open(pack, &self.layout.place(pack)).map(|file| file.length())
+        self.open_packs.open_once(pack, &self.layout.place(pack)).map(|file| file.length())
     }
 
     fn delete(&self, pack: PackId) -> Result<(), Error> {
@@ -225,6 +226,19 @@ mod tests {
     fn nothing_is_left(packs: &LocalPacks) -> bool {
         let incoming = packs.shared.files.list(&packs.shared.layout.incoming_dir()).unwrap();
         packs.shared.layout.list().unwrap().is_empty() && incoming.is_empty()
+    }
+
+    /// Found by the reference model: a scrub took what stands before the new end for lost.
+    #[tokio::test]
+    async fn the_length_is_that_of_the_file_as_it_is() {
+        let (disk, packs) = opened();
+        write(&packs).await.unwrap();
+        packs.read(PACK, vec![0..2]).await.unwrap();
+        assert!(disk.alter(&packs.shared.layout.place(PACK), |bytes| bytes.truncate(1)));
+        assert_eq!(packs.length(PACK).await.unwrap(), 1);
+        assert_eq!(packs.read_uncached(PACK, 0..1).await.unwrap(), "x");
+        assert!(disk.lose_file(&packs.shared.layout.place(PACK)));
+        assert!(matches!(packs.length(PACK).await, Err(Error::PackMissing(PACK))));
     }
 
     #[tokio::test]
