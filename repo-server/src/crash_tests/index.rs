@@ -85,8 +85,12 @@ impl Place {
         }
     }
 
-    /// Removes what rebuilding moved aside.
+    /// Removes what rebuilding moved aside, and older copies: they are of another index. One that is put back knows nothing of where
+    /// the rebuild found objects, and what was condemned because of that.
     pub(crate) fn remove_former_indexes(&self) {
+        if self.older().exists() {
+            fs::remove_dir_all(self.older()).unwrap();
+        }
         for entry in fs::read_dir(self.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() && path != self.index() {
