@@ -2,6 +2,7 @@
 
 pub mod failure;
 pub mod limits;
+mod period;
 
 /// Messages and service, generated from `imprint/v1/repository.proto`.
 #[allow(missing_docs, clippy::all, clippy::needless_pass_by_value, clippy::cloned_instead_of_copied, unreachable_pub)]
@@ -10,3 +11,4 @@ pub mod v1 {
 }
 
 pub use failure::{Failure, Kind};
+pub use period::parse_period;

@@ -6,7 +6,7 @@ use std::{io::IsTerminal as _, net::SocketAddr, num::NonZero, path::PathBuf, pro
 
 use check_command::Audience;
 use clap::{Args, Parser, Subcommand};
-use imprint_proto::v1::repository_server::RepositoryServer;
+use imprint_proto::{parse_period, v1::repository_server::RepositoryServer};
 use imprint_server::{
     Error,
     catalog::InDoubt,
@@ -43,7 +43,7 @@ enum Command {
         reserve: u64,
         /// How long removed versions can be brought back, such as 12h, 7d or 4w; the repository remembers it. Seven days
         /// in a new one.
-        #[arg(long, value_name = "TIME", value_parser = grace)]
+        #[arg(long, value_name = "TIME", value_parser = parse_period)]
         grace: Option<Duration>,
         /// Time between two collections, which give back the space of what no version needs, such as 12h or 7d; "off" for
         /// none but those that `imprint gc` asks for.
@@ -207,7 +207,7 @@ impl Schedule {
 fn interval(text: &str) -> Result<Interval, String> {
     match text {
         "off" => Ok(Interval(None)),
-        _ => match grace(text)? {
+        _ => match parse_period(text)? {
             Duration::ZERO => Err("it would never end; for none, say \"off\"".into()),
             interval => Ok(Interval(Some(interval))),
         },
@@ -216,24 +216,10 @@ fn interval(text: &str) -> Result<Interval, String> {
 
 /// A whole number of minutes, hours, days or weeks, not 0.
 fn silence(text: &str) -> Result<Duration, String> {
-    match grace(text)? {
+    match parse_period(text)? {
         Duration::ZERO => Err("nobody could keep up with that".into()),
         silence => Ok(silence),
     }
-}
-
-/// A whole number of minutes, hours, days or weeks.
-fn grace(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
-    let seconds: u64 = match unit {
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        "w" => 7 * 24 * 60 * 60,
-        _ => return Err("a number with m, h, d or w behind it is expected, such as 7d".into()),
-    };
-    let number: u32 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
-    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 async fn serve(

@@ -1,6 +1,6 @@
 //! Collections: on request, with progress, and on a schedule.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
 use imprint_proto::v1::{self, collect_response::Step};
@@ -57,7 +57,7 @@ async fn serve(
         tokio::select! {
             biased;
             report = &mut collecting => return report,
-            () = wished_away(service, answers), if !is_told_to_stop => {
+            () = service.wished_away(answers), if !is_told_to_stop => {
                 control.stop();
                 is_told_to_stop = true;
             }
@@ -69,14 +69,6 @@ async fn serve(
     }
 }
 
-/// Finishes when nobody waits for the report any more, or when the service is to stop.
-async fn wished_away(service: &Service, answers: &Sender<Result<v1::CollectResponse, Status>>) {
-    tokio::select! {
-        () = answers.closed() => {}
-        () = service.stopped() => {}
-    }
-}
-
 impl Service {
     /// Collects again and again, for the first time after this interval, until the service is to stop. What goes wrong is
     /// logged; the next collection tries again.
@@ -84,19 +76,11 @@ impl Service {
         let mut ticks = interval_at(Instant::now() + interval, interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.unless_stopped(ticks.tick()).await.is_ok() {
-            let control = Arc::new(CollectControl::new());
-            let stop = {
-                let (service, control) = (self.clone(), Arc::clone(&control));
-                tokio::spawn(async move {
-                    service.stopped().await;
-                    control.stop();
-                })
-            };
-            match self.collect_once(&control).await {
+            let control = CollectControl::new();
+            match self.while_serving(&control, self.collect_once(&control)).await {
                 Ok(_) | Err(Error::Stopping | Error::Busy { .. }) => {}
                 Err(error) => error!(%error, hint = error.hint(), "a scheduled collection failed"),
             }
-            stop.abort();
         }
         info!("no more collections");
     }

@@ -12,17 +12,25 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::Stream;
 use imprint_proto::{
     limits::MAX_MESSAGE_BYTES,
     v1::{self, repository_server::RepositoryServer},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::Sender, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Error, blocking::Blocking, store::Store};
+use crate::{
+    Error,
+    blocking::Blocking,
+    store::{Control, Store},
+};
 
 /// How many streams are served, and how long one may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +124,25 @@ impl Service {
     async fn stopped(&self) {
         // The sender lives as long as `self`.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Finishes when nobody waits for answers any more, or when the service is to stop.
+    async fn wished_away<T>(&self, answers: &Sender<T>) {
+        tokio::select! {
+            () = answers.closed() => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// Does work that is told to end when the service is to stop.
+    async fn while_serving<P: Copy + Default, T>(&self, control: &Control<P>, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = self.stopped() => control.stop(),
+        }
+        work.await
     }
 
     /// Does what may take as long as a client likes, but not beyond the end of the service.

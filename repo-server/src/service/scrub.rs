@@ -1,6 +1,6 @@
 //! Scrubs: asked for by a client, and on a schedule.
 
-use std::{num::NonZero, pin::pin, sync::Arc, time::Duration};
+use std::{num::NonZero, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use imprint_proto::v1::{self, scrub_response::Step};
@@ -68,7 +68,7 @@ async fn serve(
                 tell_rest(&mut found, answers).await;
                 return report;
             }
-            () = wished_away(service, answers), if !is_told_to_stop => {
+            () = service.wished_away(answers), if !is_told_to_stop => {
                 control.stop();
                 is_told_to_stop = true;
             }
@@ -93,14 +93,6 @@ async fn tell_rest(found: &mut UnboundedReceiver<ScrubFinding>, answers: &Sender
     }
 }
 
-/// Finishes when nobody waits for the report any more, or when the service is to stop.
-async fn wished_away(service: &Service, answers: &Sender<Result<v1::ScrubResponse, Status>>) {
-    tokio::select! {
-        () = answers.closed() => {}
-        () = service.stopped() => {}
-    }
-}
-
 impl Service {
     /// Scrubs what was not verified for `interval`, again and again, until the service is to stop. What is found, and what
     /// goes wrong, is logged; what was noted before the server was restarted counts.
@@ -109,22 +101,14 @@ impl Service {
         let mut ticks = interval_at(Instant::now() + FIRST.min(interval), LOOK.min(interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.unless_stopped(ticks.tick()).await.is_ok() {
-            let control = Arc::new(ScrubControl::new());
-            let stop = {
-                let (service, control) = (self.clone(), Arc::clone(&control));
-                tokio::spawn(async move {
-                    service.stopped().await;
-                    control.stop();
-                })
-            };
-            match self.scrub_if_due(options, interval, &control).await {
+            let control = ScrubControl::new();
+            match self.while_serving(&control, self.scrub_if_due(options, interval, &control)).await {
                 Ok(Some(report)) if report.has_damage() => {
                     error!(%report, hint = "run `imprint scrub` to see which versions suffer", "a scrub found damage");
                 }
                 Ok(_) | Err(Error::Stopping | Error::Busy { .. }) => {}
                 Err(error) => error!(%error, hint = error.hint(), "a scheduled scrub failed"),
             }
-            stop.abort();
         }
         info!("no more scrubs");
     }

@@ -6,6 +6,7 @@
 
 pub mod check;
 mod closure;
+mod control;
 mod directory;
 mod fetch;
 mod lock;
@@ -35,6 +36,7 @@ use crate::{
 };
 
 pub use closure::Missing;
+pub use control::{Control, Progress};
 pub use directory::{Directory, OpenMode, StoreOptions};
 pub use fetch::{ChunkReader, FetchedChunk};
 pub use lock::{Lock, LookLock};

@@ -1,9 +1,6 @@
 //! `imprint gc`.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::fmt;
 
 use clap::Args;
 use imprint_client::{CollectOptions, CollectPhase, CollectProgress, CollectReport};
@@ -13,7 +10,7 @@ use crate::cli::{
     Exit,
     context::Context,
     failure::CliError,
-    output::{Audience, Verbosity},
+    progress::ServedProgress,
     size::{count, counted, size},
 };
 
@@ -21,7 +18,7 @@ use crate::cli::{
 ///
 /// Versions that were removed, and can no longer be brought back, are given up. Packs of which nothing is needed are
 /// deleted, packs of which little is needed are rewritten. Pushes and restores may go on meanwhile, and the command may be
-/// stopped at any time. A server does this by itself, unless it was told not to.
+/// stopped at any time. A server does this by itself when it is told to (`imprint-server serve --gc-every`).
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     /// Only say what would be done.
@@ -32,40 +29,17 @@ pub(crate) struct Gc {
     rewrite_below: Option<u8>,
 }
 
-/// Time between two remarks on progress, and between two events.
-const PACE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-
 impl Gc {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
         let options = CollectOptions { dry_run: self.dry_run, live_percent: self.rewrite_below.unwrap_or_default() };
-        let mut last = Instant::now();
+        let mut told = ServedProgress::new(&context.output, "collecting");
         let report = imprint_client::collect(&repo, options, |progress| {
-            let pace = if context.output.audience == Audience::People { PACE[0] } else { PACE[1] };
-            if last.elapsed() >= pace {
-                last = Instant::now();
-                show(context, progress);
-            }
+            told.tell(words(progress.phase()).0, progress.done, progress.total, &remark(progress));
         })
         .await?;
         context.output.result(&Report::from(&report))?;
         Ok(Exit::Done)
-    }
-}
-
-fn show(context: &Context, progress: CollectProgress) {
-    if context.output.verbosity == Verbosity::Quiet {
-        return;
-    }
-    match context.output.audience {
-        Audience::People => context.output.remark(&remark(progress)),
-        Audience::Programs => {
-            let phase = words(progress.phase()).0;
-            let document =
-                ProgressDocument { activity: "collecting", phase, done: progress.done, total: progress.total };
-            // A failure to write comes up again with the result.
-            let _ = context.output.event("progress", &document);
-        }
     }
 }
 
@@ -88,15 +62,6 @@ fn remark(progress: CollectProgress) -> String {
         CollectPhase::Deleting => format!("{text}: {} of {}", count(done), count(total)),
         CollectPhase::Rewriting => format!("{text}: {} of {}", size(done), size(total)),
     }
-}
-
-#[derive(Debug, Serialize)]
-struct ProgressDocument {
-    activity: &'static str,
-    phase: &'static str,
-    /// Versions, packs or bytes, by phase.
-    done: u64,
-    total: u64,
 }
 
 /// What a collection did.

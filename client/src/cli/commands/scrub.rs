@@ -1,21 +1,19 @@
 //! `imprint scrub`.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 
 use clap::Args;
 use imprint_client::{
     DamagedPack, DamagedVersion, PackState, ScrubOptions, ScrubPhase, ScrubProgress, ScrubReport, ScrubStep,
 };
+use imprint_proto::parse_period;
 use serde::Serialize;
 
 use crate::cli::{
     Exit,
     context::Context,
     failure::CliError,
-    output::{Audience, Verbosity},
+    progress::ServedProgress,
     size::{count, counted, size},
     text::printable,
     time::{local, rfc3339},
@@ -33,41 +31,20 @@ pub(crate) struct Scrub {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
     rate: Option<u64>,
     /// Only read packs that were not read for so long, such as 12h, 7d or 4w; 0d reads all of them again.
-    #[arg(long, value_name = "TIME", value_parser = age)]
+    #[arg(long, value_name = "TIME", value_parser = parse_period)]
     older_than: Option<Duration>,
-}
-
-/// Time between two remarks on progress, and between two events.
-const PACE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-
-/// A whole number of minutes, hours, days or weeks.
-fn age(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
-    let seconds: u64 = match unit {
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        "w" => 7 * 24 * 60 * 60,
-        _ => return Err("a number with m, h, d or w behind it is expected, such as 7d".into()),
-    };
-    let number: u32 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
-    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 impl Scrub {
     pub(super) async fn run(&self, context: &Context) -> Result<Exit, CliError> {
         let repo = context.open().await?;
         let options = ScrubOptions { bytes_per_second: self.rate.unwrap_or(0) << 20, older_than: self.older_than };
-        let mut last = Instant::now();
+        let mut told = ServedProgress::new(&context.output, "scrubbing");
         let mut written = Ok(());
         let report = imprint_client::scrub(&repo, options, |step| {
             let said = match step {
                 ScrubStep::Progress(progress) => {
-                    let pace = if context.output.audience == Audience::People { PACE[0] } else { PACE[1] };
-                    if last.elapsed() >= pace {
-                        last = Instant::now();
-                        show(context, progress);
-                    }
+                    told.tell(phase_name(progress.phase()), progress.done, progress.total, &remark(progress));
                     Ok(())
                 }
                 ScrubStep::Pack(pack) => context.output.item("damaged_pack", &PackDocument::from(&pack)),
@@ -85,23 +62,11 @@ impl Scrub {
     }
 }
 
-fn show(context: &Context, progress: ScrubProgress) {
-    if context.output.verbosity == Verbosity::Quiet {
-        return;
-    }
-    match context.output.audience {
-        Audience::People => context.output.remark(&remark(progress)),
-        Audience::Programs => {
-            let phase = match progress.phase() {
-                ScrubPhase::Preparing => "preparing",
-                ScrubPhase::Packs => "packs",
-                ScrubPhase::Trees => "trees",
-            };
-            let document =
-                ProgressDocument { activity: "scrubbing", phase, done: progress.done, total: progress.total };
-            // A failure to write comes up again with the result.
-            let _ = context.output.event("progress", &document);
-        }
+const fn phase_name(phase: ScrubPhase) -> &'static str {
+    match phase {
+        ScrubPhase::Preparing => "preparing",
+        ScrubPhase::Packs => "packs",
+        ScrubPhase::Trees => "trees",
     }
 }
 
@@ -112,15 +77,6 @@ fn remark(progress: ScrubProgress) -> String {
         ScrubPhase::Packs => format!("reading packs: {} of {}", size(done), size(total)),
         ScrubPhase::Trees => format!("walking trees: {} of {}", count(done), counted(total, "version")),
     }
-}
-
-#[derive(Debug, Serialize)]
-struct ProgressDocument {
-    activity: &'static str,
-    phase: &'static str,
-    /// Bytes or versions, by phase.
-    done: u64,
-    total: u64,
 }
 
 /// A damaged pack.

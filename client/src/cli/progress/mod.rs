@@ -6,6 +6,7 @@
 mod bar;
 mod events;
 mod lines;
+mod served;
 mod snapshot;
 
 use std::{
@@ -23,6 +24,8 @@ use {
     lines::Lines,
     snapshot::{Meter, Snapshot},
 };
+
+pub(crate) use served::ServedProgress;
 
 /// How often the counters are read.
 const TICK: Duration = Duration::from_millis(125);

@@ -5,11 +5,11 @@
 //!
 //! Nothing of a collection is remembered but what the journal says: it may end at any point, with the process or without.
 
-mod control;
 mod delete;
 mod mark;
 mod marks;
 mod order;
+mod phase;
 mod plan;
 mod repack;
 mod report;
@@ -28,8 +28,8 @@ use crate::{
     clock::now_unix_ms,
 };
 
-pub use control::{CollectControl, CollectPhase, CollectProgress};
 pub use marks::Marks;
+pub use phase::{CollectControl, CollectPhase, CollectProgress};
 pub use plan::{PackUse, Plan, PlanOptions, Rewrite, plan};
 pub use report::{CollectReport, PackTotals};
 

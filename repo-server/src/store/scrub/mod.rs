@@ -7,9 +7,9 @@
 //! a pack was verified is noted as soon as it was. So a scrub may end at any point, with the process or without, and the
 //! next one goes on. Nothing is locked: packs that a collection takes meanwhile are passed over.
 
-mod control;
 mod pace;
 mod packs;
+mod phase;
 mod report;
 mod versions;
 
@@ -32,7 +32,7 @@ use packs::{PackOutcome, PackScrubber};
 pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack};
 pub(super) use versions::walk_versions;
 
-pub use control::{ScrubControl, ScrubPhase, ScrubProgress};
+pub use phase::{ScrubControl, ScrubPhase, ScrubProgress};
 pub use report::{DamagedPack, DamagedVersion, PackState, ScrubFinding, ScrubReport};
 
 /// Which packs are looked at.

@@ -1,4 +1,4 @@
-//! How far a scrub is, for whoever shows it, and the wish that it ends.
+//! How far long work is, for whoever shows it, and the wish that it ends.
 
 use std::time::Duration;
 
@@ -6,38 +6,26 @@ use tokio::sync::watch;
 
 use crate::Error;
 
-/// What a scrub is doing.
+/// How far work is in its phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ScrubPhase {
-    /// Finding out what is to be looked at.
-    #[default]
-    Preparing,
-    /// Reading packs; counted in bytes.
-    Packs,
-    /// Walking trees; counted in versions.
-    Trees,
-}
-
-/// How far it is in its phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ScrubProgress {
+pub struct Progress<P> {
     /// What it does.
-    pub phase: ScrubPhase,
+    pub phase: P,
     /// Done of it.
     pub done: u64,
     /// To do.
     pub total: u64,
 }
 
-/// Between a scrub and whoever began it.
+/// Between work that takes long, in phases `P`, and whoever began it.
 #[derive(Debug, Default)]
-pub struct ScrubControl {
-    progress: watch::Sender<ScrubProgress>,
+pub struct Control<P> {
+    progress: watch::Sender<Progress<P>>,
     stopped: watch::Sender<bool>,
 }
 
-impl ScrubControl {
-    /// For a scrub that was not begun yet.
+impl<P: Copy + Default> Control<P> {
+    /// For work that was not begun yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -45,7 +33,7 @@ impl ScrubControl {
 
     /// How far it is, now and later.
     #[must_use]
-    pub fn progress(&self) -> watch::Receiver<ScrubProgress> {
+    pub fn progress(&self) -> watch::Receiver<Progress<P>> {
         self.progress.subscribe()
     }
 
@@ -59,7 +47,7 @@ impl ScrubControl {
     }
 
     /// Waits, but not when it is to end.
-    pub(super) async fn pause(&self, time: Duration) -> Result<(), Error> {
+    pub(in crate::store) async fn pause(&self, time: Duration) -> Result<(), Error> {
         self.expect_going_on()?;
         if time.is_zero() {
             return Ok(());
@@ -72,8 +60,8 @@ impl ScrubControl {
         }
     }
 
-    pub(in crate::store) fn begin(&self, phase: ScrubPhase, total: u64) {
-        self.progress.send_replace(ScrubProgress { phase, done: 0, total });
+    pub(in crate::store) fn begin(&self, phase: P, total: u64) {
+        self.progress.send_replace(Progress { phase, done: 0, total });
     }
 
     pub(in crate::store) fn advance(&self, by: u64) {
@@ -89,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wish_to_end_cuts_a_pause_short() {
-        let control = ScrubControl::new();
+        let control = Control::<()>::new();
         let mut pause = pin!(control.pause(Duration::from_secs(1 << 30)));
         assert!(futures::poll!(&mut pause).is_pending());
         control.stop();
