@@ -29,7 +29,7 @@ use crate::{
 };
 use packs::{PackOutcome, PackScrubber};
 
-pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack};
+pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack, unopened};
 pub(super) use versions::walk_versions;
 
 pub use phase::{ScrubControl, ScrubPhase, ScrubProgress};
@@ -151,6 +151,11 @@ impl Store {
         let stored: HashSet<PackId> = self.packs.list().await?.into_iter().collect();
         let (here, missing): (Vec<_>, Vec<_>) = due.into_iter().partition(|pack| stored.contains(&pack.id));
         if missing.is_empty() {
+                // Not verified, so that the next scrub tries again.
+                PackOutcome::Unopened(damaged) => {
+                    tell(damaged, found, report);
+                    continue;
+                }
             return Ok(here);
         }
         // After the files were listed: what a collection has taken since is live no longer.
