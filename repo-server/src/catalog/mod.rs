@@ -4,7 +4,7 @@
 //! removal) durable in its journal before it answers; the rest can be derived from journal and packs.
 //! Every engine passes the same `laws`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use imprint_content::{Codec, ContentRecord, ImageName, NodeId, ObjectId, Selector, TagName, VersionId};
@@ -384,6 +384,9 @@ pub trait Catalog: Send + Sync + 'static {
     ///
     /// Several may be active. Each must be ended, or it is kept in memory until the catalog is closed.
     async fn begin_mark(&self) -> Result<Mark, Error>;
+
+    /// Packs that open uploads hold at this moment, in order of their ids: they would not be condemned.
+    async fn held_packs(&self) -> Result<BTreeSet<PackId>, Error>;
 
     /// Condemns those of these packs on which nothing rests, in one decision. Durable on return; one answer for each, in
     /// order.

@@ -13,7 +13,7 @@
 //! of live packs changes only under `holds`.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -337,6 +337,10 @@ impl Catalog for EmbeddedCatalog {
 
     async fn end_mark(&self, mark: MarkId, end: MarkEnd) -> Result<(), Error> {
         self.run(move |inner| inner.end_mark(mark, end)).await
+    }
+
+    async fn held_packs(&self) -> Result<BTreeSet<PackId>, Error> {
+        self.run(|inner| inner.read().held_packs()).await
     }
 
     async fn condemned_packs(&self) -> Result<Vec<PackId>, Error> {

@@ -4,7 +4,7 @@
 //! of a commit and a condemnation that concern one pack either comes first and the other one sees it. The pack leaves
 //! the set of live packs under both locks, before the journal says so: nobody comes to rely on it meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use imprint_content::ObjectId;
 
@@ -181,6 +181,14 @@ impl Reading<'_> {
 
     pub(super) fn purged_count(&self) -> Result<u64, Error> {
         Ok(self.view.get(&keys::purged_count(), checked(values::decode_count))?.unwrap_or(0))
+    }
+
+    pub(super) fn held_packs(&self) -> Result<BTreeSet<PackId>, Error> {
+        let mut packs = BTreeSet::new();
+        for (upload, _) in self.open_uploads()? {
+            packs.extend(self.holds(upload)?);
+        }
+        Ok(packs)
     }
 
     fn is_held(&self, pack: PackId) -> Result<bool, Error> {

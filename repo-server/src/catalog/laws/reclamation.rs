@@ -76,7 +76,9 @@ pub(crate) async fn a_held_pack_is_not_condemned(catalog: &dyn Catalog) {
     catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(2)]).await.unwrap();
     assert_eq!(condemn(catalog, mark.id, 1, &[1, 2], &[]).await, refused(Refusal::Held));
     assert_eq!(packs_of(catalog, &[1, 2]).await, [Some(1), Some(1)], "nothing changed");
+    assert_eq!(catalog.held_packs().await.unwrap(), [pack_id(1)].into());
     catalog.close_upload(upload_id(1)).await.unwrap();
+    assert_eq!(catalog.held_packs().await.unwrap(), [].into());
     assert_eq!(condemn(catalog, mark.id, 1, &[1, 2], &[]).await, CONDEMNED);
 }
 

@@ -1,6 +1,6 @@
 //! The seam: one lock for each call.
 
-use std::{ops::Bound, time::Duration};
+use std::{collections::BTreeSet, ops::Bound, time::Duration};
 
 use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName};
@@ -182,6 +182,10 @@ impl Catalog for MemoryCatalog {
     async fn end_mark(&self, mark: MarkId, end: MarkEnd) -> Result<(), Error> {
         self.state().end_mark(mark, end);
         Ok(())
+    }
+
+    async fn held_packs(&self) -> Result<BTreeSet<PackId>, Error> {
+        Ok(self.state().open.values().flat_map(|open| open.holds.iter().copied()).collect())
     }
 
     async fn condemned_packs(&self) -> Result<Vec<PackId>, Error> {

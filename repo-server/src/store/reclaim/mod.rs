@@ -121,8 +121,12 @@ impl Store {
         let marks = mark::mark(self, &packs, &roots, control).await?;
         report.versions = roots.iter().filter(|root| root.kind != RootKind::Base).count() as u64;
         report.missing_chunks = marks.missing_chunks;
-        let uses = marks.marks.uses(&packs);
+        let mut uses = marks.marks.uses(&packs);
         report.live = PackTotals { packs: packs.len() as u64, bytes: uses.iter().map(|pack| pack.bytes).sum() };
+        // Packs that would not be condemned anyway are not rewritten in vain, and not promised by a dry run.
+        let held = self.catalog.held_packs().await?;
+        report.busy_packs = plan(&uses, options.plan).packs().filter(|pack| held.contains(pack)).count() as u64;
+        uses.retain(|pack| !held.contains(&pack.id));
         let plan = plan(&uses, options.plan);
         report.planned(&plan, &uses);
         if options.mode == CollectMode::DryRun {

@@ -51,6 +51,13 @@ pub struct Plan {
     pub rewrites: Vec<Rewrite>,
 }
 
+impl Plan {
+    /// All packs that are to go, dead or rewritten.
+    pub fn packs(&self) -> impl Iterator<Item = PackId> {
+        self.dead.iter().chain(self.rewrites.iter().flat_map(|group| &group.packs)).copied()
+    }
+}
+
 /// Packs that are rewritten together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {

@@ -153,6 +153,29 @@ async fn a_removed_version_stays_until_its_grace_is_over() {
     assert!(store.catalog().undelete_version(key_of(&version), 7).await.is_err(), "it was given up first");
 }
 
+/// They would not be condemned: a dry run does not promise them, and a collection does not copy what is in them.
+#[tokio::test]
+async fn packs_that_an_upload_holds_are_left_alone() {
+    let store = memory_store();
+    let first = push(&store, &image_of(0..3000), None).await;
+    let mut upload = open(&store, None).await;
+    // One of the first version's chunks is needed on, and one that nothing else needs is asked for.
+    push(&store, &image_of(0..10), None).await;
+    remove(&store, &first).await;
+    upload.ask(Purpose::Chunks, vec![ChunkId::of(&content(2000)).into()]).await.unwrap();
+    let dry = store.collect(options(CollectMode::DryRun), &CollectControl::new()).await.unwrap();
+    let report = collect(&store).await;
+    assert_eq!(report.busy_packs, 1, "{report:?}");
+    assert_eq!((dry.busy_packs, dry.dead, dry.rewritten), (1, report.dead, report.rewritten));
+    assert_eq!((report.rewritten.packs, report.written_bytes, report.deleted), (0, 0, report.dead));
+    assert!(locate(&store, 2999).await.is_some());
+
+    drop(upload);
+    assert_eq!(store.catalog().expire_uploads(i64::MAX).await.unwrap().len(), 1);
+    assert_eq!(collect(&store).await.busy_packs, 0);
+    assert_eq!((locate(&store, 2999).await, locate(&store, 5).await.is_some()), (None, true));
+}
+
 #[tokio::test]
 async fn a_dry_run_says_what_a_collection_does_and_changes_nothing() {
     let store = memory_store();

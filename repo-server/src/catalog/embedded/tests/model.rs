@@ -160,6 +160,7 @@ async fn everything(catalog: &dyn Catalog) -> String {
         (
             catalog.locate(Purpose::Chunks, ids).await.unwrap(),
             catalog.condemned_packs().await.unwrap(),
+            catalog.held_packs().await.unwrap(),
             catalog.unhealed_damage(usize::MAX).await.unwrap(),
         )
     )
