@@ -24,6 +24,10 @@ const LOOKED_INTO: usize = 64;
 /// What to do about an image that is too long.
 const SHRINK: &str = "shrink the partition and its filesystem on the source (`resize2fs`, `sfdisk`) and push again";
 
+/// And where the target is a file, which an update leaves at the length that it was given.
+const LENGTHEN_OR_SHRINK: &str = "give the file another length with `imprint restore --size`, or shrink the partition and its \
+    filesystem on the source (`resize2fs`, `sfdisk`) and push again";
+
 /// How a version goes onto a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fit {
@@ -216,8 +220,9 @@ impl Fitter {
     }
 
     fn refuse(&self, needed: u64, what: String) -> Error {
-        let beyond = needed.saturating_sub(self.length);
-        TargetError::DoesNotFit { path: self.path.clone(), length: self.length, beyond, what, remedy: SHRINK }.into()
+        let (path, length, beyond) = (self.path.clone(), self.length, needed.saturating_sub(self.length));
+        let remedy = if self.device_sectors.is_some() { SHRINK } else { LENGTHEN_OR_SHRINK };
+        TargetError::DoesNotFit { path, length, beyond, what, remedy }.into()
     }
 
     /// The byte behind the last one from `from` on that is not zero and not in `except`; `from` if there is none.
