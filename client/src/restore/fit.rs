@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     Growing, blocking,
-    image_bytes::{ImageBytes, cause},
+    image_bytes::{ImageBytes, cause, open_local},
 };
 
 /// Data extents at the end of an image that are looked into for its last byte.
@@ -92,7 +92,9 @@ impl Fit {
         if length == version.content.length && device_sectors.is_none_or(|sectors| sectors == sector_size) {
             return Ok(Self::exact(sector_size));
         }
-        let image = ImageBytes::new(repository, version, extents, wish.path, wish.overrides, progress);
+        let path = wish.path.to_owned();
+        let local = blocking(move || open_local(&path)).await?;
+        let image = ImageBytes::new(repository, version, extents, local, wish.overrides, progress);
         let fitter = Fitter {
             image,
             extents: extents.clone(),
