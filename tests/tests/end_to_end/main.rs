@@ -21,4 +21,5 @@ mod retention;
 mod scrub;
 mod server_and_cli;
 mod source;
+mod target_faults;
 mod update;
