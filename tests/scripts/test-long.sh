@@ -49,11 +49,11 @@ IMPRINT_CRASH_ROUNDS=1 rounds crashes 1 "${in_server[@]}" crash_tests -- --nocap
 
 # A hundred kills, ten in each round.
 rounds=$(((${IMPRINT_KILLS:-100} + 9) / 10))
-IMPRINT_KILLS=10 rounds kills 1 "${end_to_end[@]}" end_to_end kills:: -- --ignored --nocapture
+IMPRINT_KILLS=10 rounds kills 1 "${end_to_end[@]}" end_to_end kills:: -- --nocapture
 
 # A million operations, 20,000 in each round.
 rounds=$(((${IMPRINT_MODEL_OPERATIONS:-1000000} + 19999) / 20000))
-IMPRINT_MODEL_OPERATIONS=20000 rounds model 1000 "${in_server[@]}" reference_model -- --ignored --nocapture
+IMPRINT_MODEL_OPERATIONS=20000 rounds model 1000 "${in_server[@]}" reference_model -- --nocapture
 
 export IMPRINT_SEED=$seed
 step damages env IMPRINT_DAMAGES="${IMPRINT_DAMAGES:-1000}" "${end_to_end[@]}" end_to_end damage:: -- --nocapture

@@ -43,7 +43,6 @@ use self::{
 const SEQUENCE: usize = 500;
 
 #[test]
-#[ignore = "long: `make test-long`"]
 fn whatever_is_done_a_repository_is_a_map_from_versions_to_bytes() {
     let number = |name, default| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (operations, seed): (u64, u64) = (number("IMPRINT_MODEL_OPERATIONS", 20_000), number("IMPRINT_SEED", 1));

@@ -18,13 +18,13 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-struct Found {
-    packs: Vec<DamagedPack>,
-    versions: Vec<DamagedVersion>,
+pub(super) struct Found {
+    pub(super) packs: Vec<DamagedPack>,
+    pub(super) versions: Vec<DamagedVersion>,
 }
 
 impl Found {
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         self.versions.iter().map(|version| version.version.number).collect()
     }
 }
@@ -48,9 +48,17 @@ async fn try_scrub(
     (report, found.into_inner().unwrap())
 }
 
-async fn scrub(store: &Store) -> (ScrubReport, Found) {
+pub(super) async fn scrub(store: &Store) -> (ScrubReport, Found) {
     let (report, found) = try_scrub(store, ALL, &ScrubControl::new()).await;
     (report.unwrap(), found)
+}
+
+/// What a scrub finds that reads only what was not verified for so long.
+pub(super) async fn scrub_older(store: &Store, age: Duration) -> Found {
+    let options = ScrubOptions { scope: ScrubScope::OlderThan(age), bytes_per_second: None };
+    let (report, found) = try_scrub(store, options, &ScrubControl::new()).await;
+    report.unwrap();
+    found
 }
 
 async fn change(store: &Store, pack: PackId, change: impl FnOnce(&mut Vec<u8>)) {
