@@ -245,7 +245,7 @@ mod tests {
                     FileEntry { path: &path, kind, length, modified_seconds, id, links, record: 0..0, is_encrypted };
                 earlier.file(&entry).is_continue()
             };
-            let visited = (0..2 * MAX_NAMES_BYTES >> 12).map(visit).take_while(|goes_on| *goes_on).count();
+            let visited = (0..MAX_NAMES_BYTES >> 11).map(visit).take_while(|goes_on| *goes_on).count();
             assert!(visited < MAX_NAMES_BYTES >> 12, "{kind:?}: {visited}");
         }
     }
