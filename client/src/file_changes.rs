@@ -19,7 +19,8 @@ use crate::{
     version_reader::{ChunkCache, VersionReader},
 };
 
-/// What the names of one filesystem may take in memory, with what is remembered beside each: some 600 000 files.
+/// What the names of one filesystem may take in memory, with what is remembered beside each: some 600 000 files and
+/// directories.
 const MAX_NAMES_BYTES: usize = 96 << 20;
 /// Beside a name.
 const ENTRY_BYTES: usize = 96;
@@ -169,8 +170,9 @@ struct Earlier {
 
 impl FileVisitor for Earlier {
     fn file(&mut self, file: &FileEntry<'_>) -> ControlFlow<()> {
+        // Directories count, although they are not kept: there is an end to what is walked.
+        self.bytes += file.path.len() + ENTRY_BYTES;
         if file.kind != FileKind::Directory {
-            self.bytes += file.path.len() + ENTRY_BYTES;
             self.files.insert(file.path.into(), Facts::of(file));
         }
         if self.bytes > MAX_NAMES_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -223,5 +225,28 @@ impl FileChanges {
             self.add(FileChangeKind::Removed, &path);
         }
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_end_to_files_and_to_directories() {
+        for kind in [FileKind::File, FileKind::Directory] {
+            let mut earlier = Earlier::default();
+            let path = [b'n'; 1 << 12];
+            let visit = |n: usize| {
+                let mut path = path;
+                path[..8].copy_from_slice(&n.to_le_bytes());
+                let (length, modified_seconds, id, links, is_encrypted) = (0, 0, n as u64, 1, false);
+                let entry =
+                    FileEntry { path: &path, kind, length, modified_seconds, id, links, record: 0..0, is_encrypted };
+                earlier.file(&entry).is_continue()
+            };
+            let visited = (0..MAX_NAMES_BYTES >> 11).map(visit).take_while(|goes_on| *goes_on).count();
+            assert!(visited < MAX_NAMES_BYTES >> 12, "{kind:?}: {visited}");
+        }
     }
 }

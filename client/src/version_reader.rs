@@ -128,7 +128,9 @@ impl VersionReader {
         // Offsets are asked for in ascending order.
         let mut wanted = BTreeMap::new();
         let mut cursor = self.extents.cursor_at(placed.offset)?;
-        while let Some(next) = cursor.read()?.filter(|next| next.offset < placed.offset + AHEAD_BYTES) {
+        // Who pushed the version chose its length: up to 2^64 - 1.
+        let end = placed.offset.saturating_add(AHEAD_BYTES);
+        while let Some(next) = cursor.read()?.filter(|next| next.offset < end) {
             let Some(id) = next.extent.chunk() else { continue };
             if lock(&self.cache).get(&id).is_none() {
                 wanted.insert(next.offset, (id, next.extent.length));

@@ -53,6 +53,11 @@ pub fn runs(image: &[u8], step: usize, is_free: impl Fn(u64) -> bool) -> Vec<Run
 
 /// Commits a version with these runs.
 pub async fn push_runs(wire: &Wire, image: &str, runs: &[Run]) {
+    push_runs_with_layout(wire, image, runs, Vec::new()).await;
+}
+
+/// The same, with what the version says of what is on its disk.
+pub async fn push_runs_with_layout(wire: &Wire, image: &str, runs: &[Run], layout: Vec<u8>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut upload = [0xE7; 16];
     upload[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
@@ -69,7 +74,7 @@ pub async fn push_runs(wire: &Wire, image: &str, runs: &[Run]) {
         let node = imprint_content::tree::Node::decode(&node.encoded).unwrap();
         push.send(wire::nodes(vec![wire::node(&node).1])).await;
     }
-    let record = ContentRecord::new(root.id, root.summary.length, Profile::V1);
+    let record = ContentRecord { layout, ..ContentRecord::new(root.id, root.summary.length, Profile::V1) };
     push.send(Step::Commit(imprint_proto::v1::Commit {
         content_record: record.encode().into(),
         tags: Vec::new(),

@@ -9,6 +9,7 @@ pub mod damage;
 pub mod devices;
 pub mod disks;
 pub mod extents;
+pub mod faults;
 pub mod files;
 pub mod programs;
 pub mod proxy;

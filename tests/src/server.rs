@@ -12,7 +12,10 @@ use imprint_server::store::{Directory, OpenMode, StoreOptions};
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
 
-use crate::programs::{DEADLINE, program, wait_until};
+use crate::{
+    faults::with_faults,
+    programs::{DEADLINE, program, wait_until},
+};
 
 /// A running `imprint-server`. It is killed when this is dropped.
 #[derive(Debug)]
@@ -39,16 +42,7 @@ impl Server {
     /// cannot do that. Only calls on `paths` are looked at, or all when there are none.
     #[must_use]
     pub fn start_on_faults(data: &Path, inject: &str, paths: &[&Path]) -> Option<Self> {
-        if !can_trace() {
-            return None;
-        }
-        let mut command = Command::new("strace");
-        // -D: the server is our child, and its end is the end of strace.
-        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={inject}")]);
-        for path in paths {
-            command.arg("-P").arg(path);
-        }
-        command.arg(program("imprint-server"));
+        let command = with_faults(&Command::new(program("imprint-server")), inject, paths)?;
         Some(Self::run(command, data, &[]))
     }
 
@@ -142,16 +136,5 @@ impl Loopback {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-}
-
-fn can_trace() -> bool {
-    let traced = Command::new("strace").args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]).output();
-    match traced {
-        Ok(output) if output.status.success() => true,
-        failed => {
-            println!("skipped: strace is missing or may not trace: {failed:?}");
-            false
-        }
     }
 }

@@ -56,7 +56,7 @@ impl Variant {
     fn add_disk(&mut self, disk: &File, sizes: &mut Stored) -> Result<(), Box<dyn Error>> {
         let length = disk.metadata()?.len();
         // Without cuts at files the map is needed for its free space only.
-        let options = MapOptions { min_run_bytes: self.profile.min_file_run.unwrap_or(u64::MAX) };
+        let options = MapOptions::new(self.profile.min_file_run.unwrap_or(u64::MAX));
         let start = Instant::now();
         let layout = Layout::read(disk, 512, &options)?;
         let map_seconds = start.elapsed().as_secs_f64();

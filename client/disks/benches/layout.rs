@@ -26,7 +26,7 @@ use rustix::fs::FallocateFlags;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const OPTIONS: MapOptions = MapOptions { min_run_bytes: 16 << 10 };
+const OPTIONS: MapOptions = MapOptions::new(16 << 10);
 /// What issue 5 allows, at ten million files.
 const LIMIT_BYTES: f64 = (256 << 20) as f64;
 

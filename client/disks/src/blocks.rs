@@ -24,6 +24,11 @@ impl BlockSet {
         Self { bound, count: 0, page_bytes: 0, pages }
     }
 
+    /// What an empty set takes, in bytes.
+    pub(crate) const fn empty_bytes(bound: u64) -> u64 {
+        bound.div_ceil(PAGE_BLOCKS as u64).saturating_mul(size_of::<Page>() as u64)
+    }
+
     /// Numbers are below this.
     pub(crate) const fn bound(&self) -> u64 {
         self.bound

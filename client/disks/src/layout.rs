@@ -92,13 +92,21 @@ impl Layout {
     }
 
     fn of_table(disk: &dyn ReadAt, table: Table, options: &MapOptions) -> Result<Self, ReadError> {
-        let examined = table.entries.into_iter().map(|entry| Partition::examine(disk, entry, options));
+        let mut left = *options;
+        let mut partitions = Vec::new();
+        for entry in table.entries {
+            let partition = Partition::examine(disk, entry, &left)?;
+            if let Ok(map) = &partition.content.map {
+                left = left.beside(map);
+            }
+            partitions.push(partition);
+        }
         Ok(Self {
             length: disk.length(),
             sector_bytes: table.sector_bytes,
             table: table.kind,
             id: table.id,
-            partitions: examined.collect::<Result<_, _>>()?,
+            partitions,
             remark: table.remark,
             plain: None,
         })

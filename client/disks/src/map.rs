@@ -2,13 +2,40 @@
 
 use std::ops::Range;
 
-use crate::blocks::BlockSet;
+use crate::{
+    blocks::BlockSet,
+    reason::{Obstacle, limit},
+};
+
+/// Most memory for the maps of one disk; those of all disks below 4 TiB of the usual blocks never need as much.
+const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
 /// What is asked of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapOptions {
     /// Boundaries are those of contiguous runs of a file of at least so many bytes.
     pub min_run_bytes: u64,
+    /// Most memory for all maps of a disk, in bytes, with what is needed while one is made. A filesystem whose map finds
+    /// no room beside those before it is plain bytes. It is part of how an image is divided: captures use the default.
+    pub max_memory_bytes: u64,
+}
+
+impl MapOptions {
+    /// With the default limit of memory.
+    #[must_use]
+    pub const fn new(min_run_bytes: u64) -> Self {
+        Self { min_run_bytes, max_memory_bytes: MAX_MEMORY_BYTES }
+    }
+
+    /// What is left when a map is kept.
+    pub(crate) const fn beside(self, map: &Map) -> Self {
+        Self { max_memory_bytes: self.max_memory_bytes.saturating_sub(map.memory_bytes()), ..self }
+    }
+
+    /// Fails when there is no room for so many bytes.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> Result<(), Obstacle> {
+        limit("bytes of memory for its map, beside those of partitions before it", bytes, self.max_memory_bytes)
+    }
 }
 
 /// What becomes of ranges that a filesystem does not use.
@@ -53,6 +80,10 @@ pub struct Map {
 }
 
 impl Map {
+    const fn memory_bytes(&self) -> u64 {
+        (self.used.set.memory_bytes() + self.boundaries.set.memory_bytes()) as u64
+    }
+
     /// What becomes of the ranges that are not used.
     #[must_use]
     pub const fn usage(&self) -> Usage {
@@ -170,7 +201,7 @@ mod tests {
 
     #[test]
     fn runs_that_continue_are_one_and_short_ones_are_none() {
-        let mut finder = BoundaryFinder::new(100, 4096, &MapOptions { min_run_bytes: 16384 });
+        let mut finder = BoundaryFinder::new(100, 4096, &MapOptions::new(16384));
         finder.add(10..12);
         finder.add(12..14);
         finder.add(20..23);

@@ -55,7 +55,7 @@ impl Filesystem for Swap {
         Ok(Some(Identity { kind: "swap", label: name(&header.array::<16>(28)), uuid: uuid(header.array(12)) }))
     }
 
-    fn map(&self, volume: &Volume<'_>, partition_type: PartitionType, _: &MapOptions) -> Result<Map, Obstacle> {
+    fn map(&self, volume: &Volume<'_>, partition_type: PartitionType, options: &MapOptions) -> Result<Map, Obstacle> {
         let (page_bytes, state) = find(volume)?.ok_or_else(|| Obstacle::invalid("swap", "has no signature"))?;
         if state == State::Hibernated {
             return Err(Reason::Unclean("a hibernated system is in it").into());
@@ -71,6 +71,7 @@ impl Filesystem for Swap {
         require(pages <= volume.length() / page_bytes, "swap", "is longer than its partition")?;
         require(pages > 1, "swap", "has no pages")?;
         require(header.u32(8) == 0, "swap", "has bad pages")?;
+        options.limit_memory(BlockSet::empty_bytes(pages))?;
         let mut used = BlockSet::new(pages);
         used.insert(0);
         let blocks = |set| Blocks { first_byte: 0, bytes: page_bytes, set };

@@ -46,7 +46,7 @@ pub async fn inspect(source: &Source) -> Result<DiskLayout, Error> {
 async fn read(source: &Source, min_run_bytes: u64) -> Result<Layout, Error> {
     let length = source.length().ok_or(SourceError::NotSeekable)?;
     let disk = Seekable { source: source.clone(), length };
-    Ok(blocking(move || Layout::read(&disk, disk.source.sector_size(), &MapOptions { min_run_bytes })).await??)
+    Ok(blocking(move || Layout::read(&disk, disk.source.sector_size(), &MapOptions::new(min_run_bytes))).await??)
 }
 
 /// How one image is cut: by which profile, and divided where.

@@ -43,7 +43,8 @@ pub(crate) struct Fetched {
 pub(crate) type Accept = Arc<dyn Fn(u64, &[u8]) -> Result<(), Error> + Send + Sync>;
 
 /// Fetches all that comes through `needs`, each list in one or more requests, and gives each chunk to `accept`. When
-/// the connection breaks, what was asked for and has not arrived is asked for again on the next one.
+/// the connection breaks, what was asked for and has not arrived is asked for again on the next one. When this returns,
+/// also with an error, `accept` is not called any more.
 pub(crate) async fn fetch_chunks(
     repository: &Repository,
     version: &Version,
@@ -51,14 +52,27 @@ pub(crate) async fn fetch_chunks(
     accept: Accept,
     progress: &Arc<Progress>,
 ) -> Result<Fetched, Error> {
+    let mut taker = Taker::new(accept, Arc::clone(progress));
+    let asked = fetch_over_streams(repository, version, needs, &mut taker, progress).await;
+    // After an error, too: who is told of it writes, or closes, what `accept` would still write to.
+    let finished = taker.finish().await;
+    asked.and(finished)
+}
+
+async fn fetch_over_streams(
+    repository: &Repository,
+    version: &Version,
+    needs: Receiver<Vec<Need>>,
+    taker: &mut Taker,
+    progress: &Arc<Progress>,
+) -> Result<(), Error> {
     let (lists, mut queue) = mpsc::channel(1);
     let pending = Pending::default();
     let listing = tokio::spawn(list_offsets(needs, lists, pending.clone()));
-    let mut taker = Taker::new(accept, Arc::clone(progress));
     let mut patience = repository.patience();
     let mut arrived = 0;
     loop {
-        match fetch_over_one_stream(repository, version, &mut queue, &pending, &mut taker).await {
+        match fetch_over_one_stream(repository, version, &mut queue, &pending, taker).await {
             Ok(()) => break,
             Err(error) => {
                 if taker.fetched.chunks > arrived {
@@ -72,8 +86,7 @@ pub(crate) async fn fetch_chunks(
             }
         }
     }
-    listing.await.map_err(|_| Error::WorkerStopped)?;
-    taker.finish().await
+    listing.await.map_err(|_| Error::WorkerStopped)
 }
 
 async fn fetch_over_one_stream(

@@ -48,11 +48,13 @@ impl Taker {
         Ok(())
     }
 
+    /// Waits until nothing is being handed on any more; the first error counts.
     pub(super) async fn finish(mut self) -> Result<Fetched, Error> {
+        let mut result = Ok(());
         while !self.jobs.is_empty() {
-            self.next_done().await?;
+            result = result.and(self.next_done().await);
         }
-        Ok(self.fetched)
+        result.map(|()| self.fetched)
     }
 
     async fn next_done(&mut self) -> Result<(), Error> {
@@ -61,5 +63,35 @@ impl Taker {
             Some(Err(_)) => Err(Error::WorkerStopped),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_handed_on_after_an_error_was_returned() {
+        let taker = Taker::new(Arc::new(|_, _| Ok(())), Arc::default());
+        let is_done = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let done = Arc::clone(&is_done);
+        taker.jobs.push(tokio::task::spawn_blocking(|| Err(Error::WorkerStopped)));
+        taker.jobs.push(tokio::task::spawn_blocking(move || {
+            let _ = receiver.recv();
+            done.store(true, Ordering::Release);
+            Ok(())
+        }));
+        let mut finishing = tokio::spawn(taker.finish());
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut finishing).await;
+        assert!(early.is_err(), "it did not wait for what is being written");
+        sender.send(()).unwrap();
+        assert!(finishing.await.unwrap().is_err());
+        assert!(is_done.load(Ordering::Acquire));
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn prepare(stream: Source, cache: &Path, progress: &Arc<Progres
         let mut head = vec![0; READ_BYTES];
         let count = stream.read_next(&mut head)?;
         head.truncate(count);
-        let layout = Layout::read(&Head(&head), stream.sector_size(), &MapOptions { min_run_bytes: u64::MAX })?;
+        let layout = Layout::read(&Head(&head), stream.sector_size(), &MapOptions::new(u64::MAX))?;
         // Had it only more bytes, it still would have no table at its start, and no filesystem.
         if layout.plain == Some(Reason::NoFilesystem) {
             let described = DiskLayout::from(&layout);

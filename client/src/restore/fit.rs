@@ -16,13 +16,17 @@ use crate::{
 
 use super::{
     Growing, blocking,
-    image_bytes::{ImageBytes, cause},
+    image_bytes::{ImageBytes, cause, open_local},
 };
 
 /// Data extents at the end of an image that are looked into for its last byte.
 const LOOKED_INTO: usize = 64;
 /// What to do about an image that is too long.
 const SHRINK: &str = "shrink the partition and its filesystem on the source (`resize2fs`, `sfdisk`) and push again";
+
+/// And where the target is a file, which an update leaves at the length that it was given.
+const LENGTHEN_OR_SHRINK: &str = "give the file another length with `imprint restore --size`, or shrink the partition and its \
+    filesystem on the source (`resize2fs`, `sfdisk`) and push again";
 
 /// How a version goes onto a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +92,9 @@ impl Fit {
         if length == version.content.length && device_sectors.is_none_or(|sectors| sectors == sector_size) {
             return Ok(Self::exact(sector_size));
         }
-        let image = ImageBytes::new(repository, version, extents, wish.path, wish.overrides, progress);
+        let path = wish.path.to_owned();
+        let local = blocking(move || open_local(&path)).await?;
+        let image = ImageBytes::new(repository, version, extents, local, wish.overrides, progress);
         let fitter = Fitter {
             image,
             extents: extents.clone(),
@@ -216,8 +222,9 @@ impl Fitter {
     }
 
     fn refuse(&self, needed: u64, what: String) -> Error {
-        let beyond = needed.saturating_sub(self.length);
-        TargetError::DoesNotFit { path: self.path.clone(), length: self.length, beyond, what, remedy: SHRINK }.into()
+        let (path, length, beyond) = (self.path.clone(), self.length, needed.saturating_sub(self.length));
+        let remedy = if self.device_sectors.is_some() { SHRINK } else { LENGTHEN_OR_SHRINK };
+        TargetError::DoesNotFit { path, length, beyond, what, remedy }.into()
     }
 
     /// The byte behind the last one from `from` on that is not zero and not in `except`; `from` if there is none.

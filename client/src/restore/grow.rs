@@ -55,6 +55,8 @@ pub struct GrownPartition {
 pub enum FilesystemGrowth {
     /// It has all of the partition.
     Grown,
+    /// It is as long as in the image: that it grows was not asked for, only that the partition does, earlier.
+    Left,
     /// It is none that can be grown without being mounted.
     Unknown,
     /// A program is missing.
@@ -91,13 +93,21 @@ pub(super) async fn grow(memory: &Memory, held: Held, grown: Grown) -> Result<Gr
         Ok::<_, Error>(grow_ext(&path, extent))
     })
     .await??;
-    Ok(GrownPartition {
-        number: grown.slot.number,
-        name: grown.slot.name,
-        bytes_before: grown.slot.range.end - grown.slot.range.start,
-        bytes: extent.length,
-        filesystem,
-    })
+    Ok(GrownPartition { filesystem, ..GrownPartition::without_filesystem(&grown) })
+}
+
+impl GrownPartition {
+    /// What the table says, and nothing else.
+    pub(super) fn without_filesystem(grown: &Grown) -> Self {
+        let Grown { slot, end } = grown;
+        Self {
+            number: slot.number,
+            name: slot.name.clone(),
+            bytes_before: slot.range.end - slot.range.start,
+            bytes: end - slot.range.start,
+            filesystem: FilesystemGrowth::Left,
+        }
+    }
 }
 
 /// Where a filesystem is, and how long it may become.

@@ -3,21 +3,23 @@
 //! Chunks come from the target where it has them, else from the repository. Each was hashed.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, FileTypeExt},
     path::Path,
     sync::{Arc, Mutex},
 };
 
 use imprint_content::{ChunkId, ExtentKind};
 use imprint_disks::{ReadAt, ReadError};
+use rustix::fs::OFlags;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     Error, Progress, Repository, Version,
     extents::{ExtentMap, PlacedExtent},
     fetch::{Need, fetch_chunks},
+    system::node,
     target::{Override, overrides::put_image_bytes},
 };
 
@@ -39,12 +41,12 @@ pub(super) struct ImageBytes {
 }
 
 impl ImageBytes {
-    /// Must be called in a runtime, which fetches.
+    /// Must be called in a runtime, which fetches. `target` is what may hold it, with its `overrides`.
     pub(super) fn new(
         repository: &Repository,
         version: &Version,
         extents: &ExtentMap,
-        target: &Path,
+        target: Option<File>,
         overrides: &[Override],
         progress: &Arc<Progress>,
     ) -> Self {
@@ -54,8 +56,7 @@ impl ImageBytes {
             extents: extents.clone(),
             progress: Arc::clone(progress),
             runtime: Handle::current(),
-            // A target that cannot be read has nothing to offer; opening it for writing will say why.
-            local: File::open(target).ok().map(|file| (file, overrides.to_vec())),
+            local: target.map(|file| (file, overrides.to_vec())),
             recent: Mutex::default(),
         }
     }
@@ -131,6 +132,14 @@ impl ReadAt for ImageBytes {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.read(buf, offset).map_err(io::Error::other)
     }
+}
+
+/// The file or device that a version goes onto, for reading. What cannot be read, or is neither, has nothing to offer;
+/// opening it for writing will say why. Not a pipe: opening that would wait for a writer.
+pub(super) fn open_local(target: &Path) -> Option<File> {
+    let metadata = fs::metadata(target).ok()?;
+    let is_storage = metadata.is_file() || metadata.file_type().is_block_device();
+    is_storage.then(|| node::open_expected(target, &metadata, OFlags::RDONLY).ok().flatten()).flatten()
 }
 
 /// What went wrong below a reader of disks.

@@ -20,7 +20,7 @@ use crate::{
     target::Memory,
 };
 
-use super::{moves::Move, scan::holds_chunk, trust::noted};
+use super::{blocking, moves::Move, scan::holds_chunk, trust::noted};
 
 /// Chunks that are looked for; 128 GiB of data that differs, about 100 MiB of memory.
 const MAX_WANTED: usize = 2 << 20;
@@ -42,23 +42,25 @@ impl Seed {
         progress: &Arc<Progress>,
     ) -> Result<Self, Error> {
         let held = noted(repository, path, memory, progress).await?;
-        let source = Source::open(path)?;
+        let opened = path.to_owned();
+        let source = blocking(move || Source::open(&opened)).await??;
         let extents = match held {
             Some(held) => held.found.extents,
-            None => survey(repository, &source, cut, progress).await?,
+            None => survey(repository, &source, &source, cut, progress).await?,
         };
         Ok(Self { source, extents })
     }
 }
 
-/// Cuts a disk into extents, as a push would, without keeping its bytes.
+/// Cuts `source`, with which `disk` begins, into extents, as a push would, without keeping its bytes.
 pub(super) async fn survey(
     repository: &Repository,
+    disk: &Source,
     source: &Source,
     (profile, mode): (Profile, CaptureMode),
     progress: &Arc<Progress>,
 ) -> Result<ExtentMap, Error> {
-    let cutting = Cutting::of_survey(source, profile, mode).await?;
+    let cutting = Cutting::of_survey(disk, profile, mode).await?;
     let mut pieces = Pieces::survey(source, &cutting, progress);
     let mut extents = ExtentWriter::create(repository.trees().spool_directory())?;
     let mut finished = Vec::new();

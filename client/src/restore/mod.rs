@@ -27,14 +27,14 @@ use imprint_content::Profile;
 
 use crate::{
     Error, Phase, Progress, Repository, Version,
-    target::{Held, Override, Target, TargetKind, TargetOptions, Witness},
+    target::{Held, Memory, Override, Target, TargetKind, TargetOptions, Witness},
 };
 
 use fit::{Fit, Wish};
 use job::{Found, Job};
 use local::{Seed, survey};
 use surface::Surface;
-use trust::noted;
+use trust::{noted, remembered};
 
 pub use fit::TableFit;
 pub use grow::{FilesystemGrowth, GrownPartition};
@@ -62,8 +62,7 @@ pub async fn restore(
         progress.enter(Phase::ReadingTarget);
         seeds.push(Seed::open(repository, seed, cut, &options.memory, &progress).await?);
     }
-    let remembered = options.memory.load(path)?.filter(|held| held.repository == repository.id());
-    let former = remembered.map(|held| held.overrides).unwrap_or_default();
+    let former = remembered(repository, path, &options.memory).await?.map(|held| held.overrides).unwrap_or_default();
     let wish = Wish { path, size: options.size, growing: options.growing, overrides: &former };
     let fit = Fit::plan(repository, version, &wanted, wish, &progress).await?;
     // Opening creates a new file and cuts a longer one.
@@ -77,11 +76,12 @@ pub async fn restore(
     let free_space = if target.kind() == TargetKind::NewFile { FreeSpace::Discard } else { options.free_space };
     let options = RestoreOptions { free_space, ..options };
     // From here on an interruption must not leave a note that is believed.
-    let note = note(repository, version, &target, &fit, &options)?;
-    options.memory.store(&note.with_former(&former))?;
+    let before = remembered(repository, target.path(), &options.memory).await?;
+    let note = note(repository, version, &target, &fit, &options, before).await?;
+    store(&options.memory, note.with_former(&former)).await?;
     let found = match found {
         None if target.kind() != TargetKind::NewFile => {
-            let extents = survey(repository, &target.as_source()?, cut, &progress).await?;
+            let extents = survey(repository, &target.as_disk()?, &target.as_source()?, cut, &progress).await?;
             Some(Found { extents, free_space: FreeSpace::Keep, overrides: Vec::new() })
         }
         found => found,
@@ -94,13 +94,18 @@ pub async fn restore(
     let outcome = job.outcome(version.content.length, fetched);
     drop(job);
     let witness = blocking(move || complete(&target, &surface, &former)).await??;
-    let grows = fit.grown.filter(|_| options.growing == Growing::Requested);
+    let (grows, regrown) = match (fit.grown, options.growing) {
+        (Some(grown), Growing::Requested) => (Some(grown), None),
+        // Of a disk without a table nothing but the filesystem could grow.
+        (Some(grown), _) if fit.table == TableFit::Refitted => (None, Some(GrownPartition::without_filesystem(&grown))),
+        _ => (None, None),
+    };
     // Whoever grows a filesystem writes to the target, and nobody could tell that from any other writing.
     let held = Held { witness: witness.filter(|_| grows.is_none()), complete: true, ..note };
-    options.memory.store(&held)?;
+    store(&options.memory, held.clone()).await?;
     let grown = match grows {
         Some(grown) => Some(grow::grow(&options.memory, held, grown).await?),
-        None => None,
+        None => regrown,
     };
     Ok(RestoreOutcome { target_bytes: fit.length, table: fit.table, grown, ..outcome })
 }
@@ -123,15 +128,17 @@ fn complete(target: &Target, surface: &Surface, former: &[Override]) -> Result<O
 }
 
 /// What to remember while the target is being written; with a witness and marked complete, what to remember after.
-fn note(
+async fn note(
     repository: &Repository,
     version: &Version,
     target: &Target,
     fit: &Fit,
     options: &RestoreOptions,
+    before: Option<Held>,
 ) -> Result<Held, Error> {
     let image = version.image.to_string();
-    let before = options.memory.load(target.path())?.filter(|before| before.repository == repository.id());
+    let opened = target.clone();
+    let disk = blocking(move || opened.disk()).await??;
     let following = options.following.clone().unwrap_or_else(|| version.reference());
     Ok(Held {
         target: target.path().to_owned(),
@@ -143,7 +150,9 @@ fn note(
         length: version.content.length,
         witness: None,
         complete: false,
+        disk,
         target_length: fit.length,
+        given_length: options.size,
         overrides: fit.overrides.clone(),
         grown: options.growing != Growing::No,
         filesystem_grown: false,
@@ -151,6 +160,11 @@ fn note(
         previous: before.and_then(|before| before.previous_of(&image, version.number)),
         image,
     })
+}
+
+async fn store(memory: &Memory, held: Held) -> Result<(), Error> {
+    let memory = memory.clone();
+    Ok(blocking(move || memory.store(&held)).await??)
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

@@ -128,7 +128,8 @@ impl Scanner {
         self.progress.add_done(placed.extent.length);
     }
 
-    /// A free extent of what the target holds is never taken for zero: it is made zero, whatever is there.
+    /// A free extent of what the target holds is never taken for zero: it is made zero, whatever is there. So is what
+    /// a former table was fitted with, where its version has zeros.
     fn zero(&self, placed: &PlacedExtent, found: Option<&mut ExtentCursor>) -> Result<(), Error> {
         each_range_without(
             found,
@@ -139,6 +140,7 @@ impl Scanner {
                 Ok(())
             },
         )?;
+        self.zero_overridden(placed)?;
         self.progress.add_done(placed.extent.length);
         Ok(())
     }

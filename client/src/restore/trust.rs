@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::{
     Error, Progress, Repository, Version,
-    target::{Memory, Target, Witness, witness},
+    system::DiskIdentity,
+    target::{Held, Memory, Target, TargetError, Witness, witness},
 };
 
 use super::{FreeSpace, blocking, job::Found};
@@ -16,6 +17,18 @@ pub(super) struct Noted {
     witness: Witness,
 }
 
+/// What was noted of the target at `path`, which may have changed since. A device's name may mean another disk by now,
+/// of which nothing is known.
+pub(super) async fn remembered(repository: &Repository, path: &Path, memory: &Memory) -> Result<Option<Held>, Error> {
+    let (id, path, memory) = (repository.id(), path.to_owned(), memory.clone());
+    blocking(move || {
+        let Some(held) = memory.load(&path)?.filter(|held| held.repository == id) else { return Ok(None) };
+        let disk = DiskIdentity::at(&path).map_err(TargetError::from)?;
+        Ok(Some(held).filter(|held| held.is_of_disk(disk.as_ref())))
+    })
+    .await?
+}
+
 /// The version that the disk at `path` holds: noted, complete, and untouched since.
 pub(super) async fn noted(
     repository: &Repository,
@@ -23,9 +36,10 @@ pub(super) async fn noted(
     memory: &Memory,
     progress: &Progress,
 ) -> Result<Option<Noted>, Error> {
-    let Some(held) = memory.load(path)?.filter(|held| held.complete && held.repository == repository.id()) else {
-        return Ok(None);
-    };
+    let (looked_at, memory) = (path.to_owned(), memory.clone());
+    let held = blocking(move || memory.load(&looked_at)).await??;
+    let held = held.filter(|held| held.complete && held.repository == repository.id());
+    let Some(held) = held else { return Ok(None) };
     let looked_at = path.to_owned();
     let found = blocking(move || witness::current(&looked_at)).await?.ok().flatten();
     let Some(witness) = found.filter(|found| held.witness.as_ref() == Some(found)) else { return Ok(None) };

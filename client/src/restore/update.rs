@@ -12,7 +12,7 @@ use crate::{
     target::{Held, Memory, witness},
 };
 
-use super::{FreeSpace, Growing, RestoreOptions, RestoreOutcome, blocking, restore};
+use super::{FreeSpace, Growing, RestoreOptions, RestoreOutcome, blocking, restore, trust::remembered};
 
 /// Optional behaviour of an update.
 #[derive(Debug, Clone)]
@@ -41,21 +41,17 @@ pub async fn update(
     options: UpdateOptions,
     progress: Arc<Progress>,
 ) -> Result<(Version, RestoreOutcome), Error> {
-    let held = held(repository, path, &options.memory)?;
-    let following = match (reference, &held) {
-        (Some(reference), _) => reference.clone(),
-        (None, Some(held)) => {
-            same_disk(path, held).await?;
-            held.following.parse()?
-        }
-        (None, None) => return Err(Error::NotKnown(path.to_owned())),
+    let following = match reference {
+        Some(reference) => reference.clone(),
+        None => followed(repository, path, &options.memory).await?.following.parse()?,
     };
     let version = repository.version(&following).await?;
-    let is_older = |held: &Held| held.image == version.image.as_str() && version.number < held.number;
-    if let Some(held) = held.filter(|held| is_older(held) && !options.allow_older) {
+    let held = remembered(repository, path, &options.memory).await?;
+    let is_older = |held: &&Held| held.image == version.image.as_str() && version.number < held.number;
+    if let Some(held) = held.as_ref().filter(|held| is_older(held) && !options.allow_older) {
         return Err(Error::Older { version: version.reference(), held: held.number });
     }
-    go_to(repository, version, path, Some(following), options, progress).await
+    go_to(repository, version, path, Some(following), held, options, progress).await
 }
 
 /// Brings a target back to what it held before, or to the version that `reference` means. It follows what it followed.
@@ -69,19 +65,18 @@ pub async fn rollback(
     options: UpdateOptions,
     progress: Arc<Progress>,
 ) -> Result<(Version, RestoreOutcome), Error> {
-    let held = held(repository, path, &options.memory)?;
-    let reference = match (reference, &held) {
-        (Some(reference), _) => reference.clone(),
-        (None, Some(held)) => {
-            same_disk(path, held).await?;
-            let before = held.previous.as_ref().ok_or_else(|| Error::NothingBefore(path.to_owned()))?;
+    let reference = match reference {
+        Some(reference) => reference.clone(),
+        None => {
+            let held = followed(repository, path, &options.memory).await?;
+            let before = held.previous.ok_or_else(|| Error::NothingBefore(path.to_owned()))?;
             format!("{}@{}", before.image, before.number).parse()?
         }
-        (None, None) => return Err(Error::NotKnown(path.to_owned())),
     };
     let version = repository.version(&reference).await?;
-    let following = held.and_then(|held| held.following.parse().ok());
-    go_to(repository, version, path, following, options, progress).await
+    let held = remembered(repository, path, &options.memory).await?;
+    let following = held.as_ref().and_then(|held| held.following.parse().ok());
+    go_to(repository, version, path, following, held, options, progress).await
 }
 
 async fn go_to(
@@ -89,16 +84,17 @@ async fn go_to(
     version: Version,
     path: &Path,
     following: Option<Ref>,
+    held: Option<Held>,
     options: UpdateOptions,
     progress: Arc<Progress>,
 ) -> Result<(Version, RestoreOutcome), Error> {
-    let held = held(repository, path, &options.memory)?;
     let grown = held.as_ref().is_some_and(|held| held.grown);
     let options = RestoreOptions {
         following,
         seeds: options.seeds,
         free_space: options.free_space,
-        size: given_length(path, held.as_ref()).await?,
+        // A file keeps the length that it was given; of a device none was noted.
+        size: held.and_then(|held| held.given_length),
         growing: if options.growing == Growing::No && grown { Growing::AsBefore } else { options.growing },
         memory: options.memory,
     };
@@ -106,28 +102,21 @@ async fn go_to(
     Ok((version, outcome))
 }
 
-/// The length that a file was given instead of its image's: it keeps that.
-async fn given_length(path: &Path, held: Option<&Held>) -> Result<Option<u64>, Error> {
-    let Some(length) = held.and_then(|held| held.target_length) else { return Ok(None) };
-    let looked_at = path.to_owned();
-    Ok(blocking(move || looked_at.is_file()).await?.then_some(length))
-}
-
-fn held(repository: &Repository, path: &Path, memory: &Memory) -> Result<Option<Held>, Error> {
-    Ok(memory.load(path)?.filter(|held| held.repository == repository.id()))
-}
-
-/// A device's name may mean another disk since: without a witness it takes a ref to say what to write onto it.
-async fn same_disk(path: &Path, held: &Held) -> Result<(), Error> {
-    let looked_at = path.to_owned();
-    let is_file = blocking(move || looked_at.is_file()).await?;
-    if is_file {
-        return Ok(());
-    }
-    let looked_at = path.to_owned();
-    let found = blocking(move || witness::current(&looked_at)).await??;
-    match found.is_some() && found == held.witness {
-        true => Ok(()),
-        false => Err(Error::AnotherDisk { path: path.to_owned(), following: held.following.clone() }),
-    }
+/// What the target at `path` holds and follows, for who does not say what to write onto it: a device's name may mean
+/// another disk since, and without a witness it takes a ref.
+async fn followed(repository: &Repository, path: &Path, memory: &Memory) -> Result<Held, Error> {
+    let (id, looked_at, memory) = (repository.id(), path.to_owned(), memory.clone());
+    blocking(move || {
+        let held = memory.load(&looked_at)?.filter(|held| held.repository == id);
+        let held = held.ok_or_else(|| Error::NotKnown(looked_at.clone()))?;
+        if looked_at.is_file() {
+            return Ok(held);
+        }
+        let found = witness::current(&looked_at)?;
+        match found.is_some() && found == held.witness {
+            true => Ok(held),
+            false => Err(Error::AnotherDisk { path: looked_at, following: held.following }),
+        }
+    })
+    .await?
 }

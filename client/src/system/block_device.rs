@@ -120,6 +120,28 @@ impl BlockDevice {
         Ok(text.and_then(|text| text.trim_end().parse().ok()))
     }
 
+    /// What no other disk in the world says of itself: WWN, EUI, or the number of a card. Serial numbers are not that
+    /// unique, and not asked for.
+    pub fn hardware_id(&self) -> Result<Option<String>, SystemError> {
+        let disk = self.disk()?;
+        for file in ["wwid", "device/wwid", "device/cid"] {
+            let text = optional_text(&disk.directory.join(file))?.unwrap_or_default();
+            if !text.trim().is_empty() {
+                return Ok(Some(text.trim().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// In bytes.
+    pub fn length(&self) -> Result<u64, SystemError> {
+        let path = self.directory.join("size");
+        let text = read_text(&path)?;
+        let sectors: Option<u64> = text.trim_end().parse().ok();
+        let length = sectors.and_then(|sectors| sectors.checked_mul(SYSFS_SECTOR_BYTES));
+        length.ok_or_else(|| SystemError::unexpected(&path, &text))
+    }
+
     /// Where a partition starts on its disk, in bytes.
     pub fn start(&self) -> Result<u64, SystemError> {
         let path = self.directory.join("start");

@@ -70,11 +70,16 @@ impl DeviceState {
         let error = |source: rustix::io::Errno| SystemError::read(&device.node(), source);
         rustix::fs::fsync(file).map_err(error)?;
         Ok(Self {
-            boot_id: read_text(Path::new(BOOT_ID))?.trim_end().to_owned(),
+            boot_id: boot_id()?,
             disk_sequence: device.disk_sequence()?,
             start: device.start()?,
             length: seek(file, SeekFrom::End(0)).map_err(error)?,
             written: device.written()?,
         })
     }
+}
+
+/// Which boot of which machine this is.
+pub(super) fn boot_id() -> Result<String, SystemError> {
+    Ok(read_text(Path::new(BOOT_ID))?.trim_end().to_owned())
 }

@@ -7,6 +7,7 @@ pub mod block_device;
 pub mod clock;
 pub mod counters;
 pub mod device_number;
+pub mod disk_identity;
 pub mod error;
 mod escape;
 pub mod identity;
@@ -20,6 +21,7 @@ pub mod usage;
 
 pub use block_device::BlockDevice;
 pub use device_number::DeviceNumber;
+pub use disk_identity::DiskIdentity;
 pub use error::SystemError;
 pub use identity::{DeviceState, FileState};
 pub use usage::Use;

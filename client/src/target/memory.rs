@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Override, Witness};
+use crate::system::DiskIdentity;
 
 const FORMAT: u32 = 1;
 
@@ -41,9 +42,15 @@ pub struct Held {
     pub witness: Option<Witness>,
     /// Whether the restore came to its end.
     pub complete: bool,
+    /// Which disk a device was: its name may mean another one later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskIdentity>,
     /// The target's length in bytes, where that is not the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_length: Option<u64>,
+    /// The length in bytes that its user gave a file, whatever the image's is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_length: Option<u64>,
     /// Where it is not what the version is. Of an incomplete restore: also what was there before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
@@ -83,6 +90,16 @@ impl Held {
         let mut held = self.clone();
         held.overrides.extend(former.iter().filter(|left| !self.overrides.contains(left)).cloned());
         held
+    }
+
+    /// Whether it was noted of what is at its path now, as far as names can deceive: of a file, or of this very disk.
+    #[must_use]
+    pub fn is_of_disk(&self, now: Option<&DiskIdentity>) -> bool {
+        match (&self.disk, now) {
+            (None, None) => true,
+            (Some(noted), Some(now)) => noted.is_same_disk(now),
+            _ => false,
+        }
     }
 
     /// What to remember as previous when `next` takes the place of this version.
@@ -238,7 +255,9 @@ mod tests {
             length: 1 << 30,
             witness: Some(Witness::File { device: 1, inode: 2, size: 1 << 30, mtime_ns: 4, ctime_ns: i64::MAX }),
             complete: true,
+            disk: None,
             target_length: Some(2 << 30),
+            given_length: Some(2 << 30),
             overrides: vec![Override { offset: 512, bytes: vec![1, 0], image_bytes: vec![2, 0] }],
             grown: true,
             filesystem_grown: false,

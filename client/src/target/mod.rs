@@ -38,7 +38,7 @@ use writeback::Writeback;
 
 use crate::{
     source::Source,
-    system::{BlockDevice, ranges},
+    system::{BlockDevice, DiskIdentity, ranges},
 };
 
 /// What a target is.
@@ -128,11 +128,24 @@ impl Target {
         &self.inner.path
     }
 
+    /// Which disk it is; `None` for a file.
+    pub fn disk(&self) -> Result<Option<DiskIdentity>, TargetError> {
+        Ok(self.inner.device.as_ref().map(DiskIdentity::of).transpose()?)
+    }
+
     /// The image's range of this target, to be read like a source.
     pub fn as_source(&self) -> Result<Source, TargetError> {
+        self.beginning(self.length().min(self.image_length()))
+    }
+
+    /// All of it, to be read like a source: what says where its partitions are may be behind the image's range.
+    pub fn as_disk(&self) -> Result<Source, TargetError> {
+        self.beginning(self.length())
+    }
+
+    fn beginning(&self, length: u64) -> Result<Source, TargetError> {
         let open_error = |source| TargetError::Open { path: self.inner.path.clone(), source };
         let file = self.inner.file.try_clone().map_err(open_error)?;
-        let length = self.length().min(self.image_length());
         Ok(Source::of_opened(file, self.inner.path.clone(), length, self.sector_size()))
     }
 

@@ -409,3 +409,23 @@ fn what_was_written_through_a_partition_is_not_hidden_by_older_pages_of_its_disk
     let target = open(device.node(), 32 * MIB).unwrap();
     assert_eq!(read(&target, MIB..MIB + 4), b"data");
 }
+
+/// A pipe cannot be synced; a file put in its place could. What was lost in between is lost.
+#[test]
+fn after_a_failed_sync_a_further_one_is_refused() {
+    let (_directory, path) = directory_with(&[7; 4096]);
+    let target = open(&path, 4096).unwrap();
+    let sound = target.inner.file.try_clone().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let Ok(mut inner) = Arc::try_unwrap(target.inner) else { panic!("nobody else has it") };
+    inner.file = std::os::fd::OwnedFd::from(reader).into();
+    assert!(matches!(inner.sync(), Err(TargetError::Sync { .. })));
+    inner.file = sound;
+    inner.file.sync_all().unwrap();
+    let target = Target { inner: Arc::new(inner) };
+    for _ in 0..2 {
+        assert!(matches!(target.flush(), Err(TargetError::SyncFailedBefore { .. })));
+        assert!(matches!(target.witness(), Err(TargetError::SyncFailedBefore { .. })));
+    }
+    drop(writer);
+}

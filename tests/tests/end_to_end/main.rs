@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod disks;
+mod far_away;
 mod faults;
 mod free_space;
 mod full_disk;
@@ -20,4 +21,5 @@ mod retention;
 mod scrub;
 mod server_and_cli;
 mod source;
+mod target_faults;
 mod update;

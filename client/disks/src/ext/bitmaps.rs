@@ -1,10 +1,11 @@
 //! Block bitmaps: what is used, as the filesystem says.
 
-use super::{descriptors::Group, owners::MAX_MEMORY_BYTES, superblock::Superblock};
+use super::{descriptors::Group, superblock::Superblock};
 use crate::{
     blocks::BlockSet,
+    map::MapOptions,
     read::Volume,
-    reason::{Obstacle, agree, limit},
+    reason::{Obstacle, agree},
 };
 
 /// Clusters in use. `structures` are those of the filesystem itself: all that is used in a group whose bitmap was
@@ -14,6 +15,7 @@ pub(super) fn read(
     superblock: &Superblock,
     groups: &[Group],
     structures: &BlockSet,
+    options: &MapOptions,
 ) -> Result<BlockSet, Obstacle> {
     let mut used = BlockSet::new(superblock.clusters());
     used.insert_range(0..superblock.first_data_block / superblock.cluster_blocks);
@@ -34,7 +36,7 @@ pub(super) fn read(
                 used.insert_range(start + run.start as u64..start + run.end as u64);
             }
         }
-        limit("bytes of memory for its map", used.memory_bytes() as u64, MAX_MEMORY_BYTES)?;
+        options.limit_memory((structures.memory_bytes() + used.memory_bytes()) as u64)?;
         let free = end - start - used.count_in(start..end);
         agree("free blocks of a group and of its bitmap", group.free_clusters.into(), free)?;
     }

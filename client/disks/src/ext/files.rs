@@ -177,6 +177,7 @@ impl Walk<'_, '_> {
         })?;
         let pieces = inode.pieces(raw)?;
         let mut sink = Sink {
+            blocks: self.superblock.blocks,
             block_bytes: self.superblock.block_bytes,
             visitor: self.visitor,
             joiner: Joiner::default(),
@@ -237,6 +238,8 @@ impl Walk<'_, '_> {
 
 /// What an inode's walk finds, for the visitor and, of a directory, for its reading.
 struct Sink<'a, 'b> {
+    /// Of the filesystem.
+    blocks: u64,
     block_bytes: u64,
     visitor: &'a mut Stoppable<'b>,
     joiner: Joiner,
@@ -268,6 +271,8 @@ impl BlockSink for Sink<'_, '_> {
     }
 
     fn data(&mut self, logical: u64, blocks: std::ops::Range<u64>, written: Written) -> Result<(), Obstacle> {
+        // So that places can be counted in bytes, and lengths be added to them.
+        require(blocks.start <= blocks.end && blocks.end <= self.blocks, "a block of a file", "is beyond the end")?;
         let bytes = |blocks: u64| {
             blocks
                 .checked_mul(self.block_bytes)

@@ -22,6 +22,7 @@ mod tables;
 use superblock::Superblock;
 
 use crate::{
+    blocks::BlockSet,
     files::Stoppable,
     filesystem::{Filesystem, Identity, PartitionType},
     map::{Blocks, Map, MapOptions, Usage},
@@ -40,9 +41,11 @@ impl Filesystem for Ext {
     fn map(&self, volume: &Volume<'_>, _: PartitionType, options: &MapOptions) -> Result<Map, Obstacle> {
         let superblock = Superblock::read(volume)?;
         let groups = descriptors::read(volume, &superblock)?;
+        // Before so much is taken: four sets, of which nothing is known yet but how long they are.
+        options.limit_memory(4 * BlockSet::empty_bytes(superblock.blocks))?;
         let mut owners = owners::Owners::new(&superblock, options);
         owners.claim_structures(&groups)?;
-        let used = bitmaps::read(volume, &superblock, &groups, owners.structures())?;
+        let used = bitmaps::read(volume, &superblock, &groups, owners.structures(), options)?;
         owners.check_against(used)?;
         let files = inodes::walk(volume, &superblock, &groups, &mut owners)?;
         let (used, boundaries) = owners.finish()?;

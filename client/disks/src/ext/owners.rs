@@ -14,15 +14,13 @@ use super::{
 use crate::{
     blocks::BlockSet,
     map::{BoundaryFinder, MapOptions},
-    reason::{Obstacle, agree, limit, require},
+    reason::{Obstacle, agree, require},
 };
-
-/// Most memory for sets of blocks; what is below 4 TiB of the usual blocks never needs as much.
-pub(super) const MAX_MEMORY_BYTES: u64 = 256 << 20;
 
 /// What is owned so far. Counted in clusters, like the bitmaps; boundaries are in blocks.
 pub(super) struct Owners<'a> {
     superblock: &'a Superblock,
+    options: &'a MapOptions,
     used: BlockSet,
     /// Structures of the filesystem, and blocks of inodes that keep such.
     structures: BlockSet,
@@ -62,9 +60,10 @@ impl Claims {
 }
 
 impl<'a> Owners<'a> {
-    pub(super) fn new(superblock: &'a Superblock, options: &MapOptions) -> Self {
+    pub(super) fn new(superblock: &'a Superblock, options: &'a MapOptions) -> Self {
         Self {
             superblock,
+            options,
             used: BlockSet::default(),
             structures: BlockSet::new(superblock.clusters()),
             attributes: BlockSet::new(superblock.clusters()),
@@ -149,7 +148,7 @@ impl<'a> Owners<'a> {
     pub(super) fn limit_memory(&self) -> Result<(), Obstacle> {
         let sets = [&self.used, &self.structures, &self.attributes, self.boundaries.so_far()];
         let bytes: usize = sets.into_iter().map(BlockSet::memory_bytes).sum();
-        limit("bytes of memory for its map", bytes as u64, MAX_MEMORY_BYTES)
+        self.options.limit_memory(bytes as u64)
     }
 
     fn claimable(&self, blocks: &Range<u64>) -> Result<Range<u64>, Obstacle> {

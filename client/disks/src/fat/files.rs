@@ -51,8 +51,9 @@ struct Directory {
 
 #[derive(Clone, Copy)]
 enum Piece {
-    /// The root directory of FAT12 and FAT16.
-    Root,
+    /// A sector of the root directory of FAT12 and FAT16, by its first byte there. The root may be as long as much of the
+    /// filesystem, and after each directory in it the piece with that is read again.
+    Root(u64),
     Cluster(u32),
 }
 
@@ -65,7 +66,7 @@ impl Directory {
     fn next_place(&mut self, boot: &Boot, table: &Table) -> Option<(u64, usize, usize)> {
         loop {
             let (start, length) = match self.piece? {
-                Piece::Root => (boot.root_start(), boot.root_bytes),
+                Piece::Root(at) => (boot.root_start() + at, boot.sector_bytes.min(boot.root_bytes - at)),
                 Piece::Cluster(cluster) => (boot.cluster_start(cluster), boot.cluster_bytes),
             };
             if self.at + entry::BYTES <= length as usize {
@@ -73,6 +74,7 @@ impl Directory {
             }
             self.at = 0;
             self.piece = match self.piece? {
+                Piece::Root(at) if boot.root_bytes - at > length => Some(Piece::Root(at + length)),
                 Piece::Cluster(cluster) if let table::Entry::Next(next) = table.entry(cluster) => {
                     Some(Piece::Cluster(next))
                 }
@@ -114,7 +116,7 @@ impl Walk<'_, '_> {
             self.above.push(Directory::new(Some(Piece::Cluster(self.boot.root_cluster))));
             return Ok(());
         }
-        self.above.push(Directory::new(Some(Piece::Root)));
+        self.above.push(Directory::new((self.boot.root_bytes > 0).then_some(Piece::Root(0))));
         let (start, length) = (self.boot.root_start(), self.boot.root_bytes);
         self.visitor.extent(&FileExtent { offset: 0, start, length, is_written: true })
     }

@@ -14,6 +14,7 @@ use boot::{Boot, FatType};
 use table::Table;
 
 use crate::{
+    blocks::BlockSet,
     fields::Fields,
     files::Stoppable,
     filesystem::{Filesystem, Identity, PartitionType},
@@ -32,10 +33,13 @@ impl Filesystem for Fat {
 
     fn map(&self, volume: &Volume<'_>, _: PartitionType, options: &MapOptions) -> Result<Map, Obstacle> {
         let boot = Boot::read(volume)?;
+        options.limit_memory(boot.entry_bytes())?;
         let table = Table::read(volume, &boot)?;
         let used = table.used()?;
         check_free_count(volume, &boot, boot.clusters - used.count())?;
         let owned = directories::walk(volume, &boot, &table, options)?;
+        let sets: usize = [&used, &owned.clusters, &owned.boundaries].into_iter().map(BlockSet::memory_bytes).sum();
+        options.limit_memory(boot.entry_bytes() + sets as u64)?;
         agree("clusters in use and clusters of files", used.count(), owned.clusters.count() + table.bad())?;
         let blocks = |set| Blocks { first_byte: boot.data_start(), bytes: boot.cluster_bytes, set };
         Ok(Map { used: blocks(used), boundaries: blocks(owned.boundaries), usage: Usage::Free, files: owned.files })

@@ -13,7 +13,7 @@ use imprint_disks::{Layout, MapOptions, Partition, ReadAt, Reason};
 use tempfile::TempDir;
 
 pub const MIB: u64 = 1 << 20;
-pub const OPTIONS: MapOptions = MapOptions { min_run_bytes: 16 << 10 };
+pub const OPTIONS: MapOptions = MapOptions::new(16 << 10);
 
 /// Runs a tool; it must succeed. Returns what it wrote.
 pub fn run(command: &mut Command) -> String {

@@ -142,6 +142,7 @@ impl From<&GrownPartition> for GrownReport {
     fn from(grown: &GrownPartition) -> Self {
         let (filesystem, message) = match &grown.filesystem {
             FilesystemGrowth::Grown => ("grown", None),
+            FilesystemGrowth::Left => ("left", Some("give --grow again for that".to_owned())),
             FilesystemGrowth::Unknown => ("unknown", Some("grow its filesystem when it is mounted".to_owned())),
             FilesystemGrowth::ToolMissing(commands) => {
                 ("tool_missing", Some(format!("e2fsprogs are not installed; run `{commands}`")))

@@ -4,11 +4,23 @@ use std::ffi::OsStr;
 
 use imprint_tests::{
     disks::{assert_clean, disks},
-    files::MIB,
+    files::{self, MIB},
     programs::{Home, Running, wait_until},
 };
 
 use super::support::assert_table;
+
+/// Opening a pipe for reading would wait for who writes to it.
+#[test]
+fn a_pipe_is_refused_at_once_whatever_length_it_is_to_get() {
+    let home = Home::new();
+    home.ok([arg("push"), arg(&disks().v1), arg("lab/pc")]);
+    files::run(std::process::Command::new("mkfifo").arg(home.place("pipe")));
+    for size in ["256M", "100M"] {
+        let ended = home.run([arg("restore"), arg("lab/pc"), arg("pipe"), arg("--size"), arg(size)]);
+        assert_eq!(ended.code(), 5, "{ended}");
+    }
+}
 
 fn arg<T: AsRef<OsStr> + ?Sized>(argument: &T) -> &OsStr {
     argument.as_ref()

@@ -3,6 +3,7 @@
 mod command;
 mod growth;
 mod refusals;
+mod remembered;
 mod support;
 
 use std::{
