@@ -22,6 +22,7 @@ mod damage;
 mod interposed;
 mod reclaim;
 mod scrub;
+mod scrub_faults;
 
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));

@@ -18,13 +18,13 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-struct Found {
+pub(super) struct Found {
     packs: Vec<DamagedPack>,
     versions: Vec<DamagedVersion>,
 }
 
 impl Found {
-    fn numbers(&self) -> Vec<u64> {
+    pub(super) fn numbers(&self) -> Vec<u64> {
         self.versions.iter().map(|version| version.version.number).collect()
     }
 }
@@ -48,7 +48,7 @@ async fn try_scrub(
     (report, found.into_inner().unwrap())
 }
 
-async fn scrub(store: &Store) -> (ScrubReport, Found) {
+pub(super) async fn scrub(store: &Store) -> (ScrubReport, Found) {
     let (report, found) = try_scrub(store, ALL, &ScrubControl::new()).await;
     (report.unwrap(), found)
 }
