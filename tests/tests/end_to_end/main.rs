@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod disks;
+mod documents;
 mod faults;
 mod free_space;
 mod full_disk;
