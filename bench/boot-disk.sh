@@ -6,7 +6,7 @@ command -v qemu-system-x86_64 >/dev/null ||
 log=$(mktemp)
 trap 'kill %1 2>/dev/null || true; rm -f "$log"' EXIT
 qemu-system-x86_64 -machine accel=tcg -m 1024 -smp 2 -display none -serial "file:$log" -no-reboot -snapshot \
-    -device ahci,id=ahci -drive "file=$1,format=raw,if=none,id=disk" -device ide-hd,drive=disk,bus=ahci.0 &
+    -drive "file=$1,format=raw,if=virtio" &
 for _ in $(seq 300); do
     if grep --quiet --text 'login:' "$log"; then
         grep --text 'login:' "$log" | tail -n 1

@@ -35,12 +35,14 @@ for mode in keep omit; do
 done
 row="| partclone, zstd 3 |" total=0 start=$(date +%s.%N)
 for disk in "${disks[@]}"; do
-  # The first partition, which is all of the disk but its table.
-  offset=$(sfdisk -d "$series/$disk.raw" | sed -n 's/.*start= *\([0-9]*\),.*/\1/p' | head -n 1)
-  loop=$(losetup -f --show -r -o $((offset * 512)) "$series/$disk.raw")
-  bytes=$(partclone.ext4 -c -s "$loop" -o - -L "$work/log" 2>/dev/null | zstd -q -3 | wc -c)
-  losetup -d "$loop"
-  loop=
+  bytes=0
+  while IFS=, read -r offset type; do
+    loop=$(losetup -f --show -r -o $((offset * 512)) "$series/$disk.raw")
+    bytes=$((bytes + $("partclone.$type" -c -s "$loop" -o - -L "$work/log" 2>/dev/null | zstd -q -3 | wc -c)))
+    losetup -d "$loop"
+    loop=
+  done < <(sfdisk -d "$series/$disk.raw" |
+    sed -n 's/.*start= *\([0-9]*\),.*type=C12A7328-.*/\1,vfat/p; s/.*start= *\([0-9]*\),.*type=0FC63DAF-.*/\1,ext4/p')
   total=$((total + bytes)) row+=" $(mebibytes "$bytes") |"
 done
 echo "$row $(mebibytes "$total") | $(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }') |"

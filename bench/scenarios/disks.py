@@ -153,12 +153,7 @@ class Disks:
             workstation.apt("install", *FIT, *ADDED)
 
     def _make_other(self, disk: Path) -> None:
-        _install(disk, name="reception", mirror=None)
-        with machine.mounted(disk) as reception:
-            reception.set_sources(UPGRADED)
-            reception.apt("update")
-            for application in reversed(APPLICATIONS):
-                reception.apt("install", *FIT, application)
+        _install(disk, *APPLICATIONS, name="reception", mirror=None)
 
     @contextlib.contextmanager
     def _next_version_of(self, name: str, disk: Path) -> Iterator[machine.Machine]:
@@ -173,10 +168,10 @@ class Disks:
                 _copy_with_changes(self.path(SERIES[copy % 2]), large.fileno(), start, seed=copy)
 
 
-def _install(disk: Path, name: str, mirror: str | None) -> None:
+def _install(disk: Path, *packages: str, name: str, mirror: str | None) -> None:
     script = Path(__file__).resolve().parent.parent / "debian-disk.sh"
     environment = {**os.environ, "MACHINE": name, **({"MIRROR": mirror} if mirror else {})}
-    subprocess.run([script, disk], env=environment, check=True)
+    subprocess.run([script, disk, *packages], env=environment, check=True)
 
 
 def _copy_with_changes(source: Path, target: int, start: int, seed: int) -> None:

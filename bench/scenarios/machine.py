@@ -10,8 +10,10 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# Where debian-disk.sh puts the root filesystem.
-PARTITION_START = 1 << 20
+# Where debian-disk.sh puts the filesystems.
+ESP_START = 1 << 20
+ROOT_START = 128 << 20
+ROOT_BYTES = 3967 << 20
 NO_SERVICES = "#!/bin/sh\nexit 101\n"
 # Losing a disk that is being made costs nothing: dpkg need not sync each file.
 APT = (
@@ -53,11 +55,11 @@ class Machine:
 def mounted(disk: Path) -> Iterator[Machine]:
     """Mounts a machine's disk with what a chroot needs."""
     with contextlib.ExitStack() as undo:
-        loop = run("losetup", "--find", "--show", "--offset", str(PARTITION_START), disk)
-        undo.callback(run, "losetup", "--detach", loop)
         root = disk.with_name(disk.name + ".mount")
         root.mkdir(exist_ok=True)
         undo.callback(root.rmdir)
+        loop = run("losetup", "--find", "--show", "--offset", str(ROOT_START), "--sizelimit", str(ROOT_BYTES), disk)
+        undo.callback(run, "losetup", "--detach", loop)
         run("mount", "--types", "ext4", loop, root)
         undo.callback(run, "umount", root)
         for kind, name in (("proc", "proc"), ("sysfs", "sys"), ("devtmpfs", "dev")):
@@ -73,3 +75,13 @@ def mounted(disk: Path) -> Iterator[Machine]:
         undo.callback(policy.unlink)
         yield Machine(root)
         run("chroot", root, "apt-get", "clean")
+        _copy_kernel(root, disk)
+
+
+def _copy_kernel(root: Path, disk: Path) -> None:
+    """What the hook of a boot loader does after an upgrade: UEFI starts the kernel from the system partition."""
+    partition = f"{disk}@@{ESP_START}"
+    for name in ("vmlinuz", "initrd.img"):
+        installed = root / name
+        if subprocess.run(["mtype", "-i", partition, f"::/{name}"], capture_output=True).stdout != installed.read_bytes():
+            run("mcopy", "-o", "-i", partition, installed, f"::/{name}")

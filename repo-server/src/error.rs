@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use imprint_content::{DecodeError, ImageName, ObjectId, TagName};
 use imprint_proto::{Failure, Kind};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::PackId;
@@ -239,6 +240,25 @@ impl Error {
         }
     }
 
+    /// Whether the medium itself failed, rather than something that may be better tomorrow: what is there is damaged.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        // The last two: a filesystem that finds its own structures damaged.
+        let is_damage = |errno| matches!(errno, Errno::IO | Errno::UCLEAN | Errno::BADMSG);
+        Errno::from_io_error(source).is_some_and(is_damage) || source.kind() == io::ErrorKind::InvalidData
+    }
+
+    /// The message with its causes.
+    pub(crate) fn with_cause(&self) -> String {
+        let mut message = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        message
+    }
+
     /// What the caller can do.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -369,13 +389,7 @@ impl Error {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Self { kind: error.kind(), reason: error.reason().into(), message, hint: error.hint() }
+        Self { kind: error.kind(), reason: error.reason().into(), message: error.with_cause(), hint: error.hint() }
     }
 }
 

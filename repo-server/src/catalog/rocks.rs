@@ -49,7 +49,7 @@ pub(super) struct RocksIndex {
     files: Files,
     /// What every write fails with, when a test says so.
     #[cfg(test)]
-    pub(super) write_fault: std::sync::Mutex<Option<fn() -> Error>>,
+    pub(super) write_fault: std::sync::Mutex<Option<std::sync::Arc<dyn Fn() -> Error + Send + Sync>>>,
 }
 
 /// Changes that are made together or not at all.
@@ -161,7 +161,7 @@ impl RocksIndex {
 
     fn try_write(&self, batch: &Batch) -> Result<(), Error> {
         #[cfg(test)]
-        if let Some(fault) = *self.write_fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        if let Some(fault) = &*self.write_fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Err(fault());
         }
         let batch = WriteBatch::from_data(batch.0.data());

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, PackId, RepositoryId,
     catalog::{Location, PackRecord},
-    storage::PackStorage,
+    storage::{PackStorage, read_past_damage},
 };
 
 /// What the catalog must know of a pack, as far as it can be read.
@@ -27,7 +27,7 @@ pub struct PackIndex {
     pub damage: Vec<Range<u64>>,
 }
 
-/// Reads what is in a pack.
+/// Reads what is in a pack. What the disk cannot read is damage, block by block.
 ///
 /// # Errors
 /// [`Error::RecordCorrupt`] when the file is another pack, or when nothing in it can be read;
@@ -74,8 +74,8 @@ async fn read_footer(
 }
 
 async fn read_one(storage: &dyn PackStorage, pack: PackId, range: Range<u64>) -> Result<Bytes, Error> {
-    let read = storage.read(pack, vec![range]).await?;
-    Ok(read.into_iter().next().expect("one answer for each range"))
+    let read = |range| async move { Ok(storage.read(pack, vec![range]).await?.pop().unwrap_or_default()) };
+    read_past_damage(range, read).await
 }
 
 fn from_footer(header: &PackHeader, length: u64, footer: &Footer) -> PackIndex {

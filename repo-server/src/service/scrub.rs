@@ -14,7 +14,6 @@ use tracing::{error, info};
 
 use crate::{
     Error,
-    clock::now_unix_ms,
     pack::{PackDamage, PackPart, Purpose},
     store::scrub::{
         DamagedPack, DamagedVersion, PackState, ScrubControl, ScrubFinding, ScrubOptions, ScrubPhase, ScrubProgress,
@@ -113,16 +112,14 @@ impl Service {
         info!("no more scrubs");
     }
 
-    /// Nothing, when every pack was verified recently enough: then the trees are not walked either.
-    async fn scrub_if_due(
+    /// Nothing, when every pack was verified recently enough, and all trees were walked since.
+    pub(super) async fn scrub_if_due(
         &self,
         options: ScrubOptions,
         interval: Duration,
         control: &ScrubControl,
     ) -> Result<Option<ScrubReport>, Error> {
-        let health = self.store.scrub_health().await?;
-        let since = now_unix_ms().saturating_sub(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX));
-        if health.unverified_packs == 0 && health.verified_unix_ms.is_none_or(|verified| verified >= since) {
+        if !self.store.is_scrub_due(interval).await? {
             return Ok(None);
         }
         self.store.scrub(options, control, &|_| {}).await.map(Some)

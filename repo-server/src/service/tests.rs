@@ -20,8 +20,10 @@ use tonic::{Status, Streaming};
 use super::*;
 use crate::{
     RepositoryId, UploadId,
-    catalog::{ImageRecord, MemoryCatalog, VersionKey},
+    catalog::{ImageRecord, MemoryCatalog, ScrubState, VersionKey},
+    clock::now_unix_ms,
     storage::MemoryPacks,
+    store::scrub::{ScrubControl, ScrubOptions, ScrubReport, ScrubScope},
 };
 
 type Client = RepositoryClient<RepositoryServer<Service>>;
@@ -238,4 +240,54 @@ async fn the_default_profile_is_the_superblocks() {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));
     let store = Store::new(RepositoryId::random(), packs, catalog, Blocking::for_this_machine());
     assert_eq!(queries::describe(&store.with_default_profile(7)).default_profile, 7);
+}
+
+#[tokio::test]
+async fn a_scheduled_scrub_begins_by_itself_and_ends_with_the_server() {
+    let (service, client) = serve(Limits::default());
+    push_repeated(&client, &noise(10), 1).await;
+    let scrubbing = tokio::spawn({
+        let service = service.clone();
+        async move { service.scrub_every(Duration::from_millis(5), None).await }
+    });
+    let is_scrubbed = async {
+        while service.store.scrub_health().await.unwrap().scrubbed_unix_ms.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_scrubbed).await.unwrap();
+    assert_eq!(service.store.scrub_health().await.unwrap().unverified_packs, 0);
+    service.stop();
+    scrubbing.await.unwrap();
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+async fn scrub_if_due(service: &Service) -> Option<ScrubReport> {
+    let options = ScrubOptions { scope: ScrubScope::OlderThan(DAY), bytes_per_second: None };
+    service.scrub_if_due(options, DAY, &ScrubControl::new()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_scheduled_scrub_goes_on_where_a_stopped_server_left_it() {
+    let (service, client) = serve(Limits::default());
+    assert_eq!(scrub_if_due(&service).await, None, "there is nothing to look at");
+    push_repeated(&client, &noise(10), 1).await;
+    let report = scrub_if_due(&service).await.unwrap();
+    assert_eq!((report.packs, report.versions), (2, 1));
+    assert_eq!(scrub_if_due(&service).await, None);
+
+    // The server stopped after the last pack: which versions suffer was not found out.
+    let catalog = service.store.catalog();
+    for finished_unix_ms in [None, Some(now_unix_ms() - 5000), Some(i64::MAX)] {
+        catalog.note_scrub_state(ScrubState { finished_unix_ms, ..ScrubState::default() }).await.unwrap();
+        let report = scrub_if_due(&service).await.unwrap();
+        assert_eq!((report.packs, report.versions), (0, 1), "finished at {finished_unix_ms:?}");
+        assert_eq!(scrub_if_due(&service).await, None);
+    }
+    // From a clock that went back since.
+    let pack = catalog.packs().await.unwrap()[0].id;
+    catalog.note_verified(vec![pack], i64::MAX).await.unwrap();
+    assert_eq!(scrub_if_due(&service).await.unwrap().packs, 1);
+    assert_eq!(scrub_if_due(&service).await, None);
 }

@@ -13,10 +13,12 @@ use crate::{Error, PackId};
 mod laws;
 mod local;
 mod memory;
+mod past_damage;
 
 pub use crate::files::WriteGate;
 pub use local::LocalPacks;
 pub use memory::MemoryPacks;
+pub(crate) use past_damage::read_past_damage;
 
 /// Keeps packs. Every engine passes [`laws`].
 #[async_trait]

@@ -137,10 +137,14 @@ impl Wanted for (u64, ObjectId) {
 }
 
 /// Does a planned read. Where the pack is gone, because its objects were moved and it was deleted since they were
-/// located, it reads them where they are now.
+/// located, it reads them where they are now. Where the disk cannot read it, each record is read by itself: what cannot be read
+/// may lie between them.
 ///
 /// As long as they move, not once: two collections can follow each other (docs/reclamation.md). Each time costs a whole
 /// collection, so this ends.
+///
+/// # Errors
+/// [`Error::RecordCorrupt`] when the disk cannot read a record.
 pub(super) async fn read_where_it_is<T: Wanted>(
     packs: &dyn PackStorage,
     catalog: &dyn Catalog,
@@ -153,6 +157,10 @@ pub(super) async fn read_where_it_is<T: Wanted>(
         match packs.read(plan.pack, vec![plan.range()]).await {
             Ok(mut bytes) => done.push((plan, bytes.pop().unwrap_or_default())),
             Err(Error::PackMissing(pack)) => plans.extend(plan_reads(moved(catalog, kind, plan.records, pack).await?)),
+            Err(error) if error.is_unreadable() => {
+                let parts = plan.apart().map_err(|record| record.corrupt(&error))?;
+                plans.extend(parts.into_iter().rev());
+            }
             Err(error) => return Err(error),
         }
     }
@@ -196,6 +204,26 @@ impl<T> ReadPlan<T> {
     pub(super) fn slice(&self, bytes: &Bytes, at: &Location) -> Bytes {
         let from = (u64::from(at.offset) - self.range().start) as usize;
         bytes.slice(from..from + record_length(at.stored_length) as usize)
+    }
+
+    /// The same records, each in a read of its own; the plan itself when it reads one record only.
+    pub(super) fn apart(mut self) -> Result<Vec<Self>, Self> {
+        if self.records.iter().all(|(_, at)| Some(at.offset) == self.records.first().map(|(_, first)| first.offset)) {
+            return Err(self);
+        }
+        let mut parts: Vec<Self> = Vec::with_capacity(self.records.len());
+        for (what, at) in self.records.drain(..) {
+            match parts.last_mut() {
+                Some(part) if part.range().start == u64::from(at.offset) => part.records.push((what, at)),
+                _ => parts.push(Self { pack: self.pack, records: vec![(what, at)] }),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// What it means that the disk cannot read this.
+    fn corrupt(&self, error: &Error) -> Error {
+        Error::RecordCorrupt { pack: self.pack, offset: self.range().start, why: error.with_cause() }
     }
 }
 
@@ -246,6 +274,19 @@ mod tests {
         let run = (0..40).map(|n| ((), at(1, n * record_length(100_000) as u32, 100_000))).collect();
         let plans = plan_reads(run);
         assert!(plans.len() >= 4 && plans.iter().all(|plan| plan.range().end - plan.range().start <= READ_BYTES));
+    }
+
+    #[test]
+    fn a_read_that_fails_is_done_record_by_record() {
+        let plan = |records| ReadPlan { pack: PackId::from_bytes([1; 16]), records };
+        let parts = plan(vec![('a', at(1, 64, 10)), ('b', at(1, 64, 10)), ('c', at(1, 200, 10))]).apart();
+        let parts = parts.unwrap_or_else(|_| panic!("two records are apart"));
+        let order: Vec<Vec<char>> =
+            parts.iter().map(|part| part.records.iter().map(|(what, _)| *what).collect()).collect();
+        assert_eq!(order, [vec!['a', 'b'], vec!['c']]);
+        for record in parts {
+            assert!(record.apart().is_err(), "it cannot be cut further");
+        }
     }
 
     #[test]

@@ -71,8 +71,14 @@ async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Erro
                     store.catalog.add_packs(std::mem::take(&mut batch)).await?;
                 }
             }
-            Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_) | Error::PackTooNew { .. })) => {
-                warn!(%pack, %error, "a pack cannot be read; it is left as it is");
+            // Also one that cannot be opened. Whatever the reason, it stays unknown, and the next opening tries again.
+            Err(
+                error @ (Error::RecordCorrupt { .. }
+                | Error::PackMissing(_)
+                | Error::PackTooNew { .. }
+                | Error::Io { .. }),
+            ) => {
+                warn!(%pack, error = error.with_cause(), "a pack cannot be read; it is left as it is");
                 outcome.unreadable.push(pack);
             }
             Err(error) => return Err(error),

@@ -23,6 +23,7 @@ mod interposed;
 mod reclaim;
 mod scrub;
 mod scrub_faults;
+mod unreadable;
 
 fn memory_store() -> Store {
     let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));

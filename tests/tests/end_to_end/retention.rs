@@ -14,7 +14,10 @@ use imprint_server::{
     Error,
     catalog::{Damage, VersionKey},
     pack::Purpose,
-    store::{Directory, OpenMode, Store, StoreOptions, TreePiece},
+    store::{
+        Directory, OpenMode, Store, StoreOptions, TreePiece,
+        reclaim::{CollectControl, CollectMode, CollectOptions},
+    },
 };
 use imprint_tests::{
     client::{Client, name},
@@ -194,6 +197,12 @@ async fn repository(versions: u64) -> (TempDir, Vec<PathBuf>) {
     (home, sources)
 }
 
+async fn purged_by_a_collection(store: &Store) -> u64 {
+    let grace = store.catalog().grace().await.unwrap();
+    let options = CollectOptions::with_grace(CollectMode::Collect, grace);
+    store.collect(options, &CollectControl::new()).await.unwrap().purged_versions
+}
+
 #[tokio::test]
 async fn only_what_outlived_its_grace_is_given_up() {
     let (home, _) = repository(3).await;
@@ -201,14 +210,15 @@ async fn only_what_outlived_its_grace_is_given_up() {
     let key = |number| VersionKey { image: name("lab/pc"), number };
     let store = open(&directory).await;
     store.remove_version(key(1)).await.unwrap();
-    assert_eq!(store.purge_overdue().await.unwrap(), []);
+    assert_eq!(purged_by_a_collection(&store).await, 0);
     store.set_grace(Duration::ZERO).await.unwrap();
     store.remove_version(key(2)).await.unwrap();
     store.undelete_version(key(2)).await.unwrap();
-    assert_eq!(store.purge_overdue().await.unwrap(), [key(1)]);
+    assert_eq!(purged_by_a_collection(&store).await, 1);
     assert_eq!(store.undelete_version(key(1)).await.unwrap_err().reason(), "VERSION_NOT_FOUND");
     assert_eq!(store.removed_after(None, None).await.unwrap(), []);
-    assert_eq!(store.purge_overdue().await.unwrap(), []);
+    assert_eq!(store.version(key(2)).await.unwrap().number, 2);
+    assert_eq!(purged_by_a_collection(&store).await, 0);
 }
 
 /// restic#22057, rest-server#292: a client that forges time makes rules remove the real versions. Here no message has a time:

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Error, PackId,
     catalog::{
-        Damage, DamagedObject, MAX_DAMAGE_OBJECTS,
+        Candidate, Damage, DamagedObject, MAX_DAMAGE_OBJECTS, PackRecord,
         journal::Decision,
         keys::{self, Table},
         values,
@@ -66,6 +66,36 @@ impl Inner {
         Ok(unhealed)
     }
 
+    /// Those of the objects in these packs that are damaged and that nothing has healed yet. For who holds the locks: it
+    /// goes through the keys of all damage, and looks only for what is both in them and in the packs.
+    pub(super) fn unhealed_among(
+        &self,
+        reading: &Reading<'_>,
+        packs: &[Candidate],
+    ) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
+        let mut asked = HashSet::new();
+        for candidate in packs {
+            let Some(PackRecord { purpose, .. }) = reading.pack(candidate.pack)? else { continue };
+            asked.extend(candidate.objects.iter().map(|id| (purpose, *id)));
+        }
+        let table = keys::table(Table::Quarantined);
+        let mut damaged = HashSet::new();
+        reading.view.scan(&table, &table, usize::MAX, |key, _| {
+            let (_, object) = quarantined_object(key)?;
+            damaged.extend(asked.take(&object));
+            Ok(())
+        })?;
+        for kind in [Purpose::Chunks, Purpose::Nodes] {
+            let ids: Vec<ObjectId> = damaged.iter().filter(|(of, _)| *of == kind).map(|(_, id)| *id).collect();
+            for (id, place) in ids.iter().zip(self.locate(kind, &ids)?) {
+                if place.is_some() {
+                    damaged.remove(&(kind, *id));
+                }
+            }
+        }
+        Ok(damaged)
+    }
+
     fn are_located(&self, records: &[DamagedObject]) -> Result<Vec<bool>, Error> {
         let of_kind = |kind| -> Vec<ObjectId> {
             records.iter().filter(|record| record.kind == kind).map(|record| record.id).collect()
@@ -83,10 +113,14 @@ impl Inner {
     }
 }
 
-fn quarantined_record(key: &[u8], value: &[u8]) -> Result<DamagedObject, Error> {
+fn quarantined_object(key: &[u8]) -> Result<(PackId, (Purpose, ObjectId)), Error> {
     let (pack, rest) = key.split_at_checked(16).ok_or_else(|| Error::Catalog("a key in its index is bad".into()))?;
     let pack = keys::parse_pack(pack).map_err(bad)?;
-    let (kind, id) = keys::parse_quarantined(rest).map_err(bad)?;
+    Ok((pack, keys::parse_quarantined(rest).map_err(bad)?))
+}
+
+fn quarantined_record(key: &[u8], value: &[u8]) -> Result<DamagedObject, Error> {
+    let (pack, (kind, id)) = quarantined_object(key)?;
     Ok(DamagedObject { id, kind, pack, why: values::decode_why(value).map_err(bad)? })
 }
 

@@ -244,6 +244,7 @@ impl Catalog for EmbeddedCatalog {
         self.run(move |inner| inner.open_upload(&upload)).await
     }
 
+    #[cfg(test)]
     async fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
         self.run(move |inner| inner.close_upload(upload)).await
     }

@@ -19,13 +19,48 @@ impl Inner {
     /// Only places in live packs count. A pack that was condemned may have left others behind: the journal says which
     /// packs are condemned, not what was in them, so that replaying it cannot remove them.
     pub(super) fn locate(&self, kind: Purpose, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
+        let places = self.places_of(kind, ids)?;
+        self.settled(kind, ids, places)
+    }
+
+    /// Places as the index has them, whether or not they count.
+    pub(super) fn places_of(&self, kind: Purpose, ids: &[ObjectId]) -> Result<Vec<Option<Location>>, Error> {
         let keys: Vec<_> = ids.iter().map(|id| keys::object(kind, id)).collect();
-        let mut found = self.index.multi_get(&keys, checked(values::decode_location))?;
-        let live = self.live_packs();
-        for location in &mut found {
-            location.take_if(|location| !live.contains(&location.pack));
+        self.index.multi_get(&keys, checked(values::decode_location))
+    }
+
+    /// Where these objects are, of which the index said these places before.
+    ///
+    /// No lock is held. So an object whose place does not count may have been moved since that was read, and only then its
+    /// former pack condemned: it is looked up again as long as it moves. A place that stays the same while its pack is not live is
+    /// none. A pack is live before the index places anything in it, so that nothing is between two packs.
+    pub(super) fn settled(
+        &self,
+        kind: Purpose,
+        ids: &[ObjectId],
+        mut places: Vec<Option<Location>>,
+    ) -> Result<Vec<Option<Location>>, Error> {
+        let mut open = self.not_live(&places, 0..places.len());
+        while !open.is_empty() {
+            let now = self.places_of(kind, &open.iter().map(|n| ids[*n]).collect::<Vec<_>>())?;
+            let mut moved = Vec::new();
+            for (n, now) in open.into_iter().zip(now) {
+                if now == places[n] {
+                    places[n] = None;
+                } else {
+                    places[n] = now;
+                    moved.push(n);
+                }
+            }
+            open = self.not_live(&places, moved);
         }
-        Ok(found)
+        Ok(places)
+    }
+
+    /// Those of these places that are in packs that are not live.
+    fn not_live(&self, places: &[Option<Location>], among: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let live = self.live_packs();
+        among.into_iter().filter(|n| places[*n].is_some_and(|place| !live.contains(&place.pack))).collect()
     }
 
     /// Looks and holds under the lock that condemning a pack takes: no pack goes in between.
@@ -93,9 +128,18 @@ impl Inner {
             note_use(upload, open, &mut batch);
         }
         lock(&self.marks)?.stamp(&[pack.id]);
-        self.write(batch)?;
-        self.live_packs_mut().insert(pack.id);
-        Ok(())
+        let new = if is_known { &[][..] } else { &[pack.id] };
+        self.write_live(batch, new)
+    }
+
+    /// Writes what places objects in these new packs, which are live from before that. Under the lock on holds, so that
+    /// nobody condemns them meanwhile.
+    fn write_live(&self, batch: Batch, new: &[PackId]) -> Result<(), Error> {
+        self.live_packs_mut().extend(new);
+        self.write(batch).inspect_err(|_| {
+            let mut live = self.live_packs_mut();
+            new.iter().for_each(|pack| _ = live.remove(pack));
+        })
     }
 
     /// One write in the order of the keys, which costs a fraction of writing them as they come.
@@ -136,8 +180,7 @@ impl Inner {
         places.iter().for_each(|(key, location)| batch.put(key, &values::encode_location(location)));
         if !added.is_empty() {
             lock(&self.marks)?.stamp(&added);
-            self.write(batch)?;
-            self.live_packs_mut().extend(added);
+            self.write_live(batch, &added)?;
         }
         Ok(true)
     }

@@ -83,8 +83,7 @@ impl Inner {
     fn take_from_live(&self, mark: MarkId, candidates: &[Candidate]) -> Result<Vec<Condemnation>, Error> {
         let _holds = lock(&self.holds)?;
         let reading = self.read();
-        let damaged: HashSet<_> =
-            self.unhealed_damage(usize::MAX)?.into_iter().map(|object| (object.kind, object.id)).collect();
+        let damaged = self.unhealed_among(&reading, candidates)?;
         let mut answers = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             answers.push(match self.refusal(&reading, mark, candidate, &damaged)? {

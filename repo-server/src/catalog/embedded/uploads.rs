@@ -44,6 +44,7 @@ impl Inner {
         Ok(UploadState::Open { base: open.base.map(Box::new) })
     }
 
+    #[cfg(test)]
     pub(super) fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
         let _decisions = self.decisions()?;
         let _holds = lock(&self.holds)?;

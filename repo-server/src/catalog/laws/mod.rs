@@ -33,6 +33,7 @@ macro_rules! every_law {
             packs_are_listed_in_order,
             an_object_is_found_as_what_it_is,
             packs_that_are_added_together_are_as_if_added_one_by_one,
+            an_object_that_moves_is_located_all_the_time,
             numbers_start_at_one_and_are_never_reused,
             commit_is_idempotent,
             commit_needs_an_open_upload,

@@ -1,6 +1,8 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::sample::*;
 use crate::{
-    catalog::{Catalog, Condemnation, PackRecord, Refusal},
+    catalog::{Catalog, Condemnation, MarkEnd, PackRecord, Refusal},
     pack::Purpose,
 };
 
@@ -117,4 +119,31 @@ pub(crate) async fn packs_that_are_added_together_are_as_if_added_one_by_one(cat
     assert_eq!(packs_of(catalog, &[1]).await, [Some(8)]);
     let mark = catalog.begin_mark().await.unwrap();
     assert_eq!(condemn(catalog, mark.id, 8, &[1], &[]).await, Condemnation::Refused(Refusal::Held));
+}
+
+/// Readers take no lock: what a collection moves must be found in one pack or the other.
+pub(crate) async fn an_object_that_moves_is_located_all_the_time(catalog: &dyn Catalog) {
+    const MOVES: u8 = 100;
+    add_chunks(catalog, 0, &[1], None).await;
+    let is_over = AtomicBool::new(false);
+    let moves = async {
+        for pack in 1..=MOVES {
+            let mark = catalog.begin_mark().await.unwrap();
+            add_chunks(catalog, pack, &[1], None).await;
+            assert_eq!(condemn(catalog, mark.id, pack - 1, &[1], &[]).await, Condemnation::Condemned);
+            catalog.end_mark(mark.id, MarkEnd::Abandoned).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        is_over.store(true, Relaxed);
+    };
+    let looks = async {
+        let mut newest = Some(0);
+        while !is_over.load(Relaxed) {
+            let found = packs_of(catalog, &[1; 64]).await;
+            assert!(found.iter().all(|pack| *pack >= newest), "{found:?} after {newest:?}");
+            newest = found[0];
+            tokio::task::yield_now().await;
+        }
+    };
+    futures::join!(moves, looks);
 }

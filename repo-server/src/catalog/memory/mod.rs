@@ -76,6 +76,16 @@ impl MemoryCatalog {
         Self::default()
     }
 
+    /// Forgets a version as if it had never been committed: what a damaged catalog may do.
+    #[cfg(test)]
+    pub(crate) fn lose_version(&self, key: &VersionKey) {
+        self.state()
+            .images
+            .get_mut(&key.image)
+            .and_then(|image| image.versions.remove(&key.number))
+            .expect("it is live");
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -59,6 +59,7 @@ impl Catalog for MemoryCatalog {
         self.state().open_upload(upload)
     }
 
+    #[cfg(test)]
     async fn close_upload(&self, upload: UploadId) -> Result<(), Error> {
         self.state().open.remove(&upload);
         Ok(())

@@ -13,7 +13,9 @@ use crate::{
     catalog::{Catalog, EmbeddedCatalog, PackRecord},
     files::Files,
     pack::{PackPart, Purpose, VerifiedPack, verify},
-    store::scrub::{DamagedPack, PackState, ReadPack, ScrubControl, ScrubPhase, Throttle, damaged_pack, read_pack},
+    store::scrub::{
+        DamagedPack, PackState, ReadPack, ScrubControl, ScrubPhase, Throttle, damaged_pack, read_pack, unopened,
+    },
 };
 
 impl Checker<'_> {
@@ -28,7 +30,11 @@ impl Checker<'_> {
         let stored = store.packs.list().await?;
         let mut lengths = 0;
         for pack in &stored {
-            lengths += store.packs.length(*pack).await?;
+            lengths += match store.packs.length(*pack).await {
+                // Told below.
+                Err(Error::Io { .. }) => 0,
+                length => length?,
+            };
         }
         control.begin(ScrubPhase::Packs, lengths);
         let (leftovers, mut packs): (Vec<_>, Vec<_>) = stored.into_iter().partition(|pack| condemned.contains(pack));
@@ -38,9 +44,17 @@ impl Checker<'_> {
         }
         packs.sort_unstable();
         let mut outcome = VerifiedPacks::default();
-        let mut read = stream::iter(packs).map(|pack| verified(store, pack, control)).buffered(READ_AHEAD);
+        let read = |pack| async move { (pack, verified(store, pack, control).await) };
+        let mut read = stream::iter(packs).map(read).buffered(READ_AHEAD);
         while let Some(verified) = read.next().await {
-            let (pack, length, verified) = verified?;
+            let (pack, verified) = verified;
+            let (length, verified) = match verified {
+                Err(error @ Error::Io { .. }) => {
+                    outcome.damaged.push(unopened(pack, &error));
+                    continue;
+                }
+                verified => verified?,
+            };
             let Some(verified) = verified else {
                 self.report.too_new_packs += 1;
                 let found = DamagedPack { state: PackState::TooNew, ..damaged_pack(pack, &empty()) };
@@ -141,14 +155,10 @@ fn empty() -> VerifiedPack {
 }
 
 /// A pack's length, and what is in it; `None` when it needs a newer Imprint.
-async fn verified(
-    store: &Store,
-    pack: PackId,
-    control: &ScrubControl,
-) -> Result<(PackId, u64, Option<VerifiedPack>), Error> {
+async fn verified(store: &Store, pack: PackId, control: &ScrubControl) -> Result<(u64, Option<VerifiedPack>), Error> {
     let mut throttle = Throttle::new(control, None);
     let ReadPack { bytes, length } = read_pack(&*store.packs, pack, &mut throttle).await?;
     let repository = store.repository;
     let verified = store.blocking.run(move || verify(repository, pack, length, &bytes)).await;
-    Ok((pack, length, verified.ok()))
+    Ok((length, verified.ok()))
 }

@@ -122,3 +122,60 @@ impl Marker<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use imprint_content::{ChunkId, Codec};
+
+    use super::*;
+    use crate::{
+        PackId, RepositoryId,
+        blocking::Blocking,
+        catalog::{Catalog as _, Damage, Location, MemoryCatalog},
+        storage::MemoryPacks,
+    };
+
+    fn chunk(n: u8) -> ObjectId {
+        ChunkId::of(&[n]).into()
+    }
+
+    /// All of these were located nowhere a moment ago.
+    #[tokio::test]
+    async fn a_chunk_that_comes_back_during_a_mark_is_marked() {
+        let catalog = MemoryCatalog::new();
+        let id = PackId::from_bytes([1; 16]);
+        let place = |ordinal| Location {
+            pack: id,
+            offset: 64 + 100 * ordinal,
+            stored_length: 1,
+            raw_length: 1,
+            codec: Codec::Raw,
+            ordinal,
+        };
+        let pack = PackRecord { id, purpose: Purpose::Chunks, bytes: 1000, records: 2 };
+        let objects = vec![(chunk(0), place(0)), (chunk(1), place(1))];
+        catalog.add_pack(pack.clone(), objects, None).await.unwrap();
+        let (why, objects) = ("a test".into(), vec![chunk(1)]);
+        let damage = Damage { pack: id, kind: Purpose::Chunks, objects, why, found_unix_ms: 0 };
+        catalog.quarantine(damage).await.unwrap();
+        let (packs, blocking) = (Arc::new(MemoryPacks::default()), Blocking::for_this_machine());
+        let store = Store::new(RepositoryId::random(), packs, Arc::new(catalog), blocking);
+        let control = CollectControl::new();
+        let mut marker = Marker {
+            store: &store,
+            walker: Walker::new(&store, Marks::of(std::slice::from_ref(&pack))),
+            chunks: Vec::new(),
+            damaged: HashSet::new(),
+            missing: HashSet::new(),
+            control: &control,
+        };
+        marker.expect_damaged(chunk(0)).await.unwrap();
+        assert!(!marker.walker.visited.insert(&place(0)).unwrap(), "it was sent again: it is needed where it is now");
+        marker.expect_damaged(chunk(1)).await.unwrap();
+        assert_eq!(marker.missing, HashSet::from([chunk(1)]), "known to be damaged");
+        let error = marker.expect_damaged(chunk(2)).await.unwrap_err();
+        assert!(matches!(error, Error::ObjectMissing(id) if id == chunk(2)), "{error}");
+    }
+}

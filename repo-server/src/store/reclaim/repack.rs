@@ -142,18 +142,29 @@ async fn read_records(
     purpose: Purpose,
     plan: ReadPlan<ObjectId>,
 ) -> Result<Vec<(ObjectId, Checked)>, Error> {
-    match store.packs.read(plan.pack, vec![plan.range()]).await {
-        Ok(mut bytes) => {
-            let bytes = bytes.pop().unwrap_or_default();
-            Ok(store.blocking.run(move || decode_all(purpose, &plan, &bytes)).await)
+    let mut records = Vec::with_capacity(plan.records.len());
+    let mut plans = vec![plan];
+    while let Some(plan) = plans.pop() {
+        match store.packs.read(plan.pack, vec![plan.range()]).await {
+            Ok(mut bytes) => {
+                let bytes = bytes.pop().unwrap_or_default();
+                records.extend(store.blocking.run(move || decode_all(purpose, &plan, &bytes)).await);
+            }
+            Err(error @ Error::PackMissing(_)) => records.extend(lost(&plan, &error)),
+            // The disk cannot read it, or it is shorter than the catalog says: that need not cost every record of this read.
+            Err(error) if error.is_unreadable() || matches!(error, Error::RecordCorrupt { .. }) => match plan.apart() {
+                Ok(parts) => plans.extend(parts),
+                Err(record) => records.extend(lost(&record, &error)),
+            },
+            Err(error) => return Err(error),
         }
-        // Shorter than the catalog says, or gone: nothing of this read can be had.
-        Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_))) => {
-            let why = error.to_string();
-            Ok(plan.records.iter().map(|(id, _)| (*id, Err(why.clone()))).collect())
-        }
-        Err(error) => Err(error),
     }
+    Ok(records)
+}
+
+fn lost(plan: &ReadPlan<ObjectId>, error: &Error) -> Vec<(ObjectId, Checked)> {
+    let why = error.with_cause();
+    plan.records.iter().map(|(id, _)| (*id, Err(why.clone()))).collect()
 }
 
 fn decode_all(purpose: Purpose, plan: &ReadPlan<ObjectId>, bytes: &Bytes) -> Vec<(ObjectId, Checked)> {

@@ -79,9 +79,13 @@ impl Sweep<'_> {
                     candidates.push(Candidate { pack: *pack, objects, marked: self.marks.of_pack(*pack) });
                 }
                 Ok(_) => self.keep(*pack, "a part of it is damaged"),
-                Err(error @ (Error::RecordCorrupt { .. } | Error::PackMissing(_) | Error::PackTooNew { .. })) => {
-                    self.keep(*pack, &error.to_string());
-                }
+                // Also one that cannot be opened: it costs its own space, not that of all others.
+                Err(
+                    error @ (Error::RecordCorrupt { .. }
+                    | Error::PackMissing(_)
+                    | Error::PackTooNew { .. }
+                    | Error::Io { .. }),
+                ) => self.keep(*pack, &error.with_cause()),
                 Err(error) => return Err(error),
             }
         }

@@ -67,29 +67,6 @@ impl Store {
         self.catalog.set_grace(grace, now_unix_ms()).await
     }
 
-    /// Gives up the removed versions whose grace is over: the first step of a collection. Returns them.
-    ///
-    /// # Errors
-    /// What was purged before stays purged.
-    pub async fn purge_overdue(&self) -> Result<Vec<VersionKey>, Error> {
-        let (mut purged, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.removed_after(None, after.clone()).await?;
-            let Some((last, _)) = page.last() else { return Ok(purged) };
-            after = Some(key_of(&last.version));
-            let now = now_unix_ms();
-            for (removed, _) in page.iter().filter(|(_, end)| *end <= now) {
-                let key = key_of(&removed.version);
-                match self.catalog.purge_version(key.clone(), removed.removed_unix_ms, now).await {
-                    Ok(()) => purged.push(key),
-                    // Somebody brought it back in between.
-                    Err(Error::VersionNotFound { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-    }
-
     /// What rules decide about every version of an image, by ascending numbers.
     ///
     /// # Errors
@@ -143,10 +120,6 @@ impl Store {
         }
         Ok(fate)
     }
-}
-
-fn key_of(version: &VersionRecord) -> VersionKey {
-    VersionKey { image: version.image.clone(), number: version.number }
 }
 
 fn end_of_grace(removed_unix_ms: i64, grace: Duration) -> i64 {

@@ -29,7 +29,7 @@ use crate::{
 };
 use packs::{PackOutcome, PackScrubber};
 
-pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack};
+pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack, unopened};
 pub(super) use versions::walk_versions;
 
 pub use phase::{ScrubControl, ScrubPhase, ScrubProgress};
@@ -89,9 +89,7 @@ impl Store {
     /// Since when packs need not have been verified again.
     async fn begin_round(&self, scope: ScrubScope, state: ScrubState, now: i64) -> Result<i64, Error> {
         match (scope, state.open_since_unix_ms) {
-            (ScrubScope::OlderThan(age), _) => {
-                Ok(now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
-            }
+            (ScrubScope::OlderThan(age), _) => Ok(before(now, age)),
             // From a clock that went back since: it would never come to an end.
             (ScrubScope::Round, Some(open)) if open <= now => Ok(open),
             (ScrubScope::Round, _) => {
@@ -101,13 +99,31 @@ impl Store {
         }
     }
 
+    /// When packs were verified last. What a clock that went back has noted for the future counts as never.
+    async fn verifications(&self, now: i64) -> Result<HashMap<PackId, i64>, Error> {
+        Ok(self.catalog.verifications().await?.into_iter().filter(|(_, verified)| *verified <= now).collect())
+    }
+
+    /// Whether a scrub of what was not verified for so long has something to do: packs to read, or trees to walk, because the
+    /// last one ended before it came to them. Without that nobody would hear which versions need what it found.
+    pub async fn is_scrub_due(&self, age: Duration) -> Result<bool, Error> {
+        let now = now_unix_ms();
+        let verified = self.verifications(now).await?;
+        let times: Vec<Option<i64>> =
+            self.catalog.packs().await?.iter().map(|pack| verified.get(&pack.id).copied()).collect();
+        if times.iter().any(|time| is_due(*time, before(now, age))) {
+            return Ok(true);
+        }
+        let walked = self.catalog.scrub_state().await?.finished_unix_ms.filter(|walked| *walked <= now);
+        Ok(times.into_iter().max().flatten() > walked)
+    }
+
     /// Packs that were not verified between these times, the longest ago first.
     async fn due_packs(&self, since: i64, now: i64, report: &mut ScrubReport) -> Result<Vec<PackRecord>, Error> {
-        let verified: HashMap<PackId, i64> = self.catalog.verifications().await?.into_iter().collect();
-        // What a clock that went back has noted for the future counts as never.
-        let when = |pack: &PackRecord| verified.get(&pack.id).copied().filter(|time| *time <= now);
+        let verified = self.verifications(now).await?;
+        let when = |pack: &PackRecord| verified.get(&pack.id).copied();
         let (mut due, recent): (Vec<_>, Vec<_>) =
-            self.catalog.packs().await?.into_iter().partition(|pack| when(pack).is_none_or(|time| time < since));
+            self.catalog.packs().await?.into_iter().partition(|pack| is_due(when(pack), since));
         report.recent_packs = recent.len() as u64;
         due.sort_by_key(|pack| (when(pack), pack.id));
         Ok(due)
@@ -134,6 +150,11 @@ impl Store {
                 PackOutcome::Damaged(bytes, records, damaged) => {
                     report.verified(bytes, records);
                     tell(damaged, found, report);
+                }
+                // Not verified, so that the next scrub tries again.
+                PackOutcome::Unopened(damaged) => {
+                    tell(damaged, found, report);
+                    continue;
                 }
             }
             self.catalog.note_verified(vec![pack.id], now).await?;
@@ -202,7 +223,7 @@ pub struct ScrubHealth {
 impl Store {
     /// What is known without looking.
     pub async fn scrub_health(&self) -> Result<ScrubHealth, Error> {
-        let verified: HashMap<PackId, i64> = self.catalog.verifications().await?.into_iter().collect();
+        let verified = self.verifications(now_unix_ms()).await?;
         let packs = self.catalog.packs().await?;
         let times: Vec<Option<i64>> = packs.iter().map(|pack| verified.get(&pack.id).copied()).collect();
         Ok(ScrubHealth {
@@ -212,6 +233,15 @@ impl Store {
             damaged_objects: self.catalog.unhealed_damage(MAX_COUNTED).await?.len() as u64,
         })
     }
+}
+
+/// Whether a pack that was verified then, or never, is to be verified again.
+fn is_due(verified: Option<i64>, since: i64) -> bool {
+    verified.is_none_or(|verified| verified < since)
+}
+
+fn before(now: i64, age: Duration) -> i64 {
+    now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl ScrubReport {

@@ -2,9 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io,
     num::NonZero,
-    ops::Range,
     time::Instant,
 };
 
@@ -21,15 +19,13 @@ use crate::{
     Error, PackId,
     catalog::{Damage, Location, MAX_DAMAGE_OBJECTS},
     clock::now_unix_ms,
-    pack::{MAX_PACK_BYTES, PackPart, Purpose, VerifiedPack, verify},
-    storage::PackStorage,
+    pack::{MAX_PACK_BYTES, PackDamage, PackPart, Purpose, VerifiedPack, verify},
+    storage::{PackStorage, read_past_damage},
     store::{Store, pack_writer::PackWriter},
 };
 
 /// Read at once.
 const PIECE_BYTES: u64 = 1 << 20;
-/// What is read at once where the disk reports an error: a block that cannot be read must not cost its neighbours.
-const BLOCK_BYTES: u64 = 4096;
 /// Places looked at at once.
 const PAGE: usize = 16 << 10;
 
@@ -74,22 +70,11 @@ pub(in crate::store) async fn read_pack(
     let length = packs.length(pack).await?;
     let wanted = length.min(MAX_PACK_BYTES);
     let mut bytes = BytesMut::new();
-    for piece in pieces(0..wanted, PIECE_BYTES) {
+    for start in (0..wanted).step_by(PIECE_BYTES as usize) {
+        let piece = start..(start + PIECE_BYTES).min(wanted);
         throttle.before(piece.end - piece.start).await?;
-        match packs.read_uncached(pack, piece.clone()).await {
+        match read_past_damage(piece, |range| packs.read_uncached(pack, range)).await {
             Ok(read) => bytes.extend_from_slice(&read),
-            Err(error) if is_unreadable(&error) => {
-                warn!(%pack, offset = piece.start, %error, "the disk cannot read a part of a pack");
-                for block in pieces(piece, BLOCK_BYTES) {
-                    match packs.read_uncached(pack, block.clone()).await {
-                        Ok(read) => bytes.extend_from_slice(&read),
-                        Err(error) if is_unreadable(&error) => {
-                            bytes.resize(bytes.len() + (block.end - block.start) as usize, 0);
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
             // It became shorter since its length was asked for.
             Err(Error::RecordCorrupt { .. }) => break,
             Err(error) => return Err(error),
@@ -98,24 +83,14 @@ pub(in crate::store) async fn read_pack(
     Ok(ReadPack { bytes: bytes.freeze(), length })
 }
 
-fn pieces(range: Range<u64>, bytes: u64) -> impl Iterator<Item = Range<u64>> {
-    let end = range.end;
-    range.step_by(bytes as usize).map(move |start| start..(start + bytes).min(end))
-}
-
-/// Whether the medium itself failed, rather than something that may be better tomorrow.
-fn is_unreadable(error: &Error) -> bool {
-    const EIO: i32 = 5;
-    matches!(error, Error::Io { source, .. } if source.raw_os_error() == Some(EIO)
-        || source.kind() == io::ErrorKind::InvalidData)
-}
-
 /// What verifying a pack came to.
 pub(super) enum PackOutcome {
     /// All of it is as it should be: bytes, records.
     Healthy(u64, u64),
     /// Bytes, records that are intact, and what is wrong.
     Damaged(u64, u64, DamagedPack),
+    /// The file cannot be opened, so that nothing is known of what is in it.
+    Unopened(DamagedPack),
     /// A collection took it meanwhile.
     Gone,
 }
@@ -138,6 +113,7 @@ impl PackScrubber<'_> {
                 let mut found = missing(store, &[pack]).await?;
                 return Ok(found.pop().map_or(PackOutcome::Gone, |found| PackOutcome::Damaged(0, 0, found)));
             }
+            Err(error @ Error::Io { .. }) => return Ok(PackOutcome::Unopened(unopened(pack, &error))),
             Err(error) => return Err(error),
         };
         let ReadPack { bytes, length } = read;
@@ -273,6 +249,14 @@ fn too_new(pack: PackId, why: &DecodeError) -> DamagedPack {
     }
 }
 
+/// A pack whose file cannot be opened. Nothing is quarantined: it need not be the file's fault.
+pub(in crate::store) fn unopened(pack: PackId, error: &Error) -> DamagedPack {
+    let why = error.with_cause();
+    warn!(%pack, why, "a pack cannot be opened and was not verified");
+    let damage = vec![PackDamage { range: 0..0, part: PackPart::File, why }];
+    damaged_pack(pack, &VerifiedPack { purpose: None, intact: Vec::new(), damage })
+}
+
 /// Quarantines all that the catalog places in packs that have no file.
 pub(super) async fn missing(store: &Store, packs: &[PackId]) -> Result<Vec<DamagedPack>, Error> {
     let mut lost: BTreeMap<(PackId, u8), Vec<ObjectId>> = BTreeMap::new();
@@ -336,18 +320,4 @@ async fn for_each_place(
 
 async fn is_live(store: &Store, pack: PackId) -> Result<bool, Error> {
     Ok(store.catalog.packs().await?.iter().any(|live| live.id == pack))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_the_whole() {
-        for (end, count) in [(0, 0), (1, 1), (BLOCK_BYTES, 1), (BLOCK_BYTES + 1, 2), (3 * BLOCK_BYTES - 1, 3)] {
-            let pieces: Vec<_> = pieces(0..end, BLOCK_BYTES).collect();
-            assert_eq!((pieces.len(), pieces.last().map_or(0, |last| last.end)), (count, end));
-            assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
-        }
-    }
 }

@@ -1,10 +1,14 @@
 //! What a commit relies on when packs are condemned and records damaged.
 
-use super::*;
+use super::{
+    reclaim::{reopened, try_read},
+    *,
+};
 use crate::{
     PackId,
     catalog::{Candidate, Condemnation, Damage, Location, RecordSet, Refusal},
     pack::read_index,
+    store::pack_writer::PackWriter,
 };
 
 /// Asks to condemn every pack, as a collection that marked nothing would.
@@ -90,6 +94,31 @@ async fn what_need_not_be_sent_is_not_condemned() {
     assert_eq!(condemn_everything(&store).await, [Condemnation::Refused(Refusal::Held); 2]);
     store.catalog().close_upload(upload.record.id).await.unwrap();
     assert_eq!(condemn_everything(&store).await, [Condemnation::Condemned; 2]);
+}
+
+/// A record that is intact in every way, but for holding another node than it is of.
+#[tokio::test]
+async fn a_node_with_the_bytes_of_another_is_damaged() {
+    let store = memory_store();
+    let image: Vec<Option<u32>> = (0..2000).map(Some).collect();
+    let version = push(&store, &image, None).await;
+    let (root, nodes) = nodes_of(&extents_of(&image));
+    let [one, other, ..] = &nodes[..] else { panic!("there are several") };
+    let (packs, catalog) = (Arc::clone(&store.packs), Arc::clone(&store.catalog));
+    let mut writer = PackWriter::new(store.repository, packs, catalog, None, Purpose::Nodes);
+    writer.append(one.id.into(), &Payload::compress(&other.encoded.clone().into())).await.unwrap();
+    writer.seal_all().await.unwrap();
+
+    let store = reopened(&store);
+    let error = store.nodes.node(one.id).await.unwrap_err();
+    assert!(matches!(error, Error::RecordCorrupt { .. }), "{error}");
+    assert_eq!(store.nodes.node(other.id).await.unwrap().summary(), other.summary);
+    assert!(try_read(&store, &version).await.is_err());
+    let mut upload = open(&store, None).await;
+    let UploadOutcome::Missing(missing) = upload.commit(request(root, &extents_of(&image))).await.unwrap() else {
+        panic!("a node is damaged")
+    };
+    assert_eq!(missing.nodes, [one.id]);
 }
 
 #[tokio::test]

@@ -376,6 +376,25 @@ async fn a_tree_that_cannot_be_read_stops_the_collection_before_it_deletes() {
     assert_eq!(broken.catalog().begin_mark().await.unwrap().last_finished, None);
 }
 
+/// restic#4612: an error while listing reads as "nothing exists".
+#[tokio::test]
+async fn a_version_that_vanished_stops_the_collection() {
+    let (packs, catalog) = (Arc::new(MemoryPacks::default()), Arc::new(MemoryCatalog::new()));
+    let store = Store::new(RepositoryId::random(), packs, catalog.clone(), Blocking::for_this_machine());
+    let mut versions = Vec::new();
+    for start in [0, 2000, 4000] {
+        versions.push(push(&store, &image_of(start..start + 1000), None).await);
+    }
+    assert_eq!(collect(&store).await.versions, 3);
+    purge(&store, &versions[2]).await;
+    let before = (store.packs.list().await.unwrap(), store.catalog().packs().await.unwrap());
+    catalog.lose_version(&key_of(&versions[1]));
+    let error = try_collect(&store).await.unwrap_err();
+    assert!(matches!(error, Error::VersionsVanished { known: 3, now: 2 }), "{error}");
+    assert_eq!((store.packs.list().await.unwrap(), store.catalog().packs().await.unwrap()), before);
+    assert!(locate(&store, 2500).await.is_some());
+}
+
 /// attic#211, from the other side: a chunk that the catalog does not know, and that nobody found damaged.
 #[tokio::test]
 async fn a_chunk_that_is_unaccounted_for_stops_the_collection() {

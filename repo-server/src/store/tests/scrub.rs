@@ -19,8 +19,8 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    packs: Vec<DamagedPack>,
-    versions: Vec<DamagedVersion>,
+    pub(super) packs: Vec<DamagedPack>,
+    pub(super) versions: Vec<DamagedVersion>,
 }
 
 impl Found {
@@ -51,6 +51,14 @@ async fn try_scrub(
 pub(super) async fn scrub(store: &Store) -> (ScrubReport, Found) {
     let (report, found) = try_scrub(store, ALL, &ScrubControl::new()).await;
     (report.unwrap(), found)
+}
+
+/// What a scrub finds that reads only what was not verified for so long.
+pub(super) async fn scrub_older(store: &Store, age: Duration) -> Found {
+    let options = ScrubOptions { scope: ScrubScope::OlderThan(age), bytes_per_second: None };
+    let (report, found) = try_scrub(store, options, &ScrubControl::new()).await;
+    report.unwrap();
+    found
 }
 
 async fn change(store: &Store, pack: PackId, change: impl FnOnce(&mut Vec<u8>)) {

@@ -1,5 +1,6 @@
 mod doubt;
 mod model;
+mod moving;
 mod recovery;
 mod stop;
 

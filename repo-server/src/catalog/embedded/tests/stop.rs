@@ -2,7 +2,7 @@ use super::*;
 use crate::{catalog::RecordSet, pack::Purpose};
 
 fn fail_index_writes(catalog: &EmbeddedCatalog, fault: Option<fn() -> Error>) {
-    *catalog.inner.index.write_fault.lock().unwrap() = fault;
+    *catalog.inner.index.write_fault.lock().unwrap() = fault.map(|fault| Arc::new(fault) as _);
 }
 
 const FAILED: Option<fn() -> Error> = Some(|| Error::Catalog("a test".into()));
