@@ -113,7 +113,7 @@ fn wrong(functions: &Functions, name: &str) -> Option<&'static str> {
     }
 }
 
-fn assert_all_right(found: Vec<String>) {
+fn assert_all_right(found: &[String]) {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -143,7 +143,7 @@ fn every_test_that_durability_names_is_there() {
         }
     }
     assert!(count > 150, "{count} names");
-    assert_all_right(found);
+    assert_all_right(&found);
 }
 
 #[test]
@@ -157,5 +157,5 @@ fn every_test_that_finds_a_planted_bug_is_there() {
             found.extend(why.map(|why| format!("{}: {name}: {why}", row[0])));
         }
     }
-    assert_all_right(found);
+    assert_all_right(&found);
 }
