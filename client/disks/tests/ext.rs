@@ -156,6 +156,7 @@ fn what_is_not_clean_is_plain_bytes() {
     assert_eq!(unclean("sif <12> links_count 0\n"), Reason::Unclean("a deleted file is still there"));
 }
 
+/// partclone#303: an unknown feature means a full copy, never a guess.
 #[test]
 fn what_is_not_known_is_plain_bytes() {
     let unknown = |commands: &str| {

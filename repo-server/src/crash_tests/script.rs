@@ -1,6 +1,6 @@
 //! What is done to the repository, and what has to come of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -12,7 +12,10 @@ use crate::{
     Error, UploadId,
     catalog::{UploadRecord, VersionKey},
     pack::Purpose,
-    store::{CommitRequest, Store, TreePiece, UploadOutcome},
+    store::{
+        CommitRequest, Store, TreePiece, UploadOutcome,
+        reclaim::{CollectControl, CollectMode, CollectOptions},
+    },
 };
 
 /// One step; all but the last are acknowledged by the store.
@@ -30,6 +33,8 @@ pub(super) enum Step {
     Remove {
         version: u64,
     },
+    /// Gives up what was removed, and its space.
+    Collect,
     /// The process ends and another one opens the repository.
     Reopen,
 }
@@ -43,6 +48,8 @@ pub(super) const SCRIPT: &[Step] = &[
     Step::Reopen,
     Step::Push { version: 3, base: Some(2) },
     Step::Remove { version: 3 },
+    // Packs that are dead, and packs that are rewritten.
+    Step::Collect,
     Step::Push { version: 4, base: None },
 ];
 
@@ -70,7 +77,7 @@ pub(super) fn expected(steps: &[Step]) -> State {
             Step::Push { version, .. } => drop(state.live.insert(version, chunks(version).concat())),
             Step::Tag { version } => state.tagged = Some(version),
             Step::Remove { version } => drop(state.live.remove(&version)),
-            Step::Reopen => {}
+            Step::Collect | Step::Reopen => {}
         }
     }
     state
@@ -122,6 +129,12 @@ impl Step {
                 Err(Error::VersionNotFound { .. }) => {}
                 removed => removed?,
             },
+            Self::Collect => {
+                let options = CollectOptions::with_grace(CollectMode::Collect, Duration::ZERO);
+                let report = store.collect(options, &CollectControl::new()).await?;
+                assert_eq!((report.incomplete, report.kept_packs, report.missing_chunks), (None, 0, 0));
+                assert_eq!(store.catalog().removed_versions(None, None, 1).await?, [], "what was removed is given up");
+            }
             Self::Reopen => {}
         }
         Ok(())

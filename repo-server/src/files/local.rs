@@ -132,6 +132,7 @@ mod tests {
         }
     }
 
+    /// SlateDB#1622: a writer that was stalled made a deleted name again.
     #[test]
     fn neither_way_to_rename_replaces_a_file() {
         for rename in [|from: &Path, to: &Path| LocalFiles.rename_new(from, to), rename_by_link] {

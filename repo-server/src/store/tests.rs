@@ -22,6 +22,7 @@ mod damage;
 mod interposed;
 mod reclaim;
 mod scrub;
+mod scrub_faults;
 mod unreadable;
 
 fn memory_store() -> Store {

@@ -8,10 +8,14 @@ use std::{
 
 use imprint_tests::{
     files::{self, MIB, assert_same},
-    programs::{Ended, Home},
+    programs::{Ended, Home, wait_until},
     random::Random,
     server::Server,
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+/// The service as health knows it.
+const REPOSITORY: &str = "imprint.v1.Repository";
 
 /// A repository with one version, made without faults.
 struct Setting {
@@ -81,10 +85,25 @@ fn assert_says(ended: &Ended, what: &str) {
     assert!(ended.stderr.contains(what), "{what}: {ended}");
 }
 
+/// What the gRPC health service says of `service`, or of the server as a whole.
+fn health(server: &Server, service: &str) -> ServingStatus {
+    let ask = async {
+        let channel = tonic::transport::Channel::from_shared(server.url().to_owned()).unwrap().connect().await.unwrap();
+        HealthClient::new(channel)
+            .check(HealthCheckRequest { service: service.into() })
+            .await
+            .unwrap()
+            .into_inner()
+            .status()
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ask)
+}
+
 /// The first failure ends writing for good; it is said whenever somebody wants to write, and to those who ask.
 fn ends_writing(inject: &str, paths: &[&str]) {
     let mut setting = Setting::new();
     let Some(server) = setting.serve_on_faults(inject, paths) else { return };
+    assert_eq!(health(&server, REPOSITORY), ServingStatus::Serving);
     // strace counts the calls of each thread.
     let acknowledged = (0..100).take_while(|_| setting.push().code() == 0).count();
     assert!(acknowledged < 100, "no fault was injected");
@@ -94,6 +113,9 @@ fn ends_writing(inject: &str, paths: &[&str]) {
     }
     let why = setting.home.result(["stats"])["writes_stopped"].clone();
     assert!(why.as_str().is_some_and(|why| why.contains("os error 5")), "{why}");
+    // It is told by a task of its own.
+    wait_until("health says so", || health(&server, REPOSITORY) == ServingStatus::NotServing);
+    assert_eq!(health(&server, ""), ServingStatus::Serving, "reads go on");
     assert_eq!(setting.versions(), 1 + acknowledged);
     setting.assert_restores("lab/pc@1", &setting.first);
     setting.assert_recovers(server, 1 + acknowledged);

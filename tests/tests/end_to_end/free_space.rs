@@ -129,6 +129,7 @@ fn noise(seed: u64, length: u64) -> Run {
     Run::Data(Random::fixed(seed).bytes(length as usize))
 }
 
+/// CDI PR#779: zeros of the version are written where the target is not zero.
 #[tokio::test(flavor = "multi_thread")]
 async fn zeros_over_what_was_free_are_written_also_when_the_target_is_known() {
     let first = vec![noise(1, 65536), Run::Free(MIB), noise(2, 65536)];

@@ -22,7 +22,7 @@ use imprint_tests::{
 };
 
 const DISK_BYTES: u64 = 256 * MIB;
-const RESERVE: [&str; 2] = ["--reserve", "32"];
+const OPTIONS: [&str; 6] = ["--reserve", "32", "--grace", "0m", "--gc-every", "off"];
 const RESERVE_BYTES: u64 = 32 * MIB;
 
 /// A small disk. Fields go away in their order.
@@ -53,7 +53,7 @@ impl SmallDisk {
     }
 
     fn serve(&mut self) -> Server {
-        let server = Server::start_with(&self.data(), &RESERVE);
+        let server = Server::start_with(&self.data(), &OPTIONS);
         self.home.use_repository(server.url());
         server
     }
@@ -105,6 +105,10 @@ impl SmallDisk {
     }
 }
 
+fn number(value: &serde_json::Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
 fn assert_full(ended: &Ended) {
     assert_ne!(ended.code(), 0, "{ended}");
     assert!(ended.stderr.contains("disk is full"), "{ended}");
@@ -146,6 +150,11 @@ fn on_a_full_disk_pushes_are_refused_and_everything_else_goes_on() {
     disk.home.ok(["tag", "lab/b", "passing", "--delete"]);
     disk.home.ok(["remove", "lab/b@1"]);
     disk.home.ok(["tag", "lab/a", "later"]);
+    // What nothing needs is given back without room for anything.
+    let before = packs(&disk.data());
+    let collected = disk.home.result(["gc"]);
+    assert!(number(&collected["deleted_bytes"]) >= 8 * MIB, "{collected}");
+    assert!(packs(&disk.data()).len() < before.len());
     disk.assert_restores("lab/a:later", &first);
     assert_eq!(disk.home.result(["stats"])["writes_stopped"], serde_json::Value::Null);
 

@@ -184,6 +184,7 @@ async fn questions_that_are_no_questions_are_refused() {
     fixture.still_serves().await;
 }
 
+/// restic#3023, rclone#7449: half an object is none. restic#4677: what a compressor spoiled is found before it is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_are_not_what_they_claim_are_not_stored() {
     let fixture = Fixture::new().await;
@@ -720,6 +721,7 @@ fn peak_memory(process: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// tonic before 0.14.3: a small message became a gibibyte.
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_and_floods_do_not_fill_the_servers_memory() {
     let directory = tempfile::tempdir().unwrap();

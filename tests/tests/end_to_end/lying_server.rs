@@ -347,6 +347,7 @@ async fn trees_that_are_not_the_versions_are_never_used() {
     }
 }
 
+/// desync#337: what a server says is no path, but an id, a name, or an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_that_are_not_what_their_id_says_are_refused() {
     let fixture = Fixture::new().await;

@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod disks;
+mod documents;
 mod far_away;
 mod faults;
 mod free_space;

@@ -247,6 +247,7 @@ async fn zeros_end_wherever_data_begins() {
     }
 }
 
+/// CDI PR#779: zeros are written where the target was not zero.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_over_other_content_leaves_none_of_it() {
     let (_directory, client) = client().await;
@@ -261,6 +262,33 @@ async fn a_restore_over_other_content_leaves_none_of_it() {
         if other >= size {
             assert_eq!(restored.zeroed_bytes, size - restored.written_bytes);
         }
+    }
+}
+
+/// desync#314: buffers that threads shared mixed the bytes of one with those of another.
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_and_restores_at_the_same_time_do_not_mix_their_bytes() {
+    let (_directory, client) = client().await;
+    let tasks: Vec<_> = (0..6_u64)
+        .map(|n| {
+            let client = client.another();
+            tokio::spawn(async move {
+                // Chunks of the same lengths at the same places, and other bytes in each.
+                let mut bytes = vec![n as u8; 6 * MIB as usize];
+                Random::new(500 + n).fill(&mut bytes[MIB as usize..3 * MIB as usize]);
+                let source = files::write(&client.place(""), "source.raw", &bytes);
+                for number in 1..=2 {
+                    client.push(&source, &format!("lab/pc{n}")).await;
+                    let target = client.place("target.raw");
+                    let _ = fs::remove_file(&target);
+                    client.restore(&format!("lab/pc{n}@{number}"), &target).await;
+                    assert_same(&target, &source);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
     }
 }
 

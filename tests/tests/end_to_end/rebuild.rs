@@ -106,6 +106,7 @@ fn opening_a_repository_without_a_catalog_loses_nothing() {
     loses_its_catalog(|_| {});
 }
 
+/// borg#3444: a repair must not discard what was good.
 #[test]
 fn a_rebuild_keeps_the_former_catalog_and_may_be_repeated() {
     let home = Home::new();
@@ -252,6 +253,7 @@ const fn random_in(number: u64, bound: u64) -> u64 {
     number % bound
 }
 
+/// hf_hub#4223: a truncated file was taken for a whole one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_or_missing_pack_is_an_error_that_names_it() {
     let small = Small::new().await;

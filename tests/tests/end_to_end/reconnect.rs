@@ -6,7 +6,7 @@ use imprint_client::{Access, Error, PushOptions, Repository, source::Source};
 use imprint_tests::{
     client::Client,
     disks::disks,
-    files::{MIB, assert_same, length, packs},
+    files::{MIB, allocated, assert_same, length, packs},
     programs::wait_until,
     proxy::{Break, Proxy},
     random::Random,
@@ -99,6 +99,31 @@ async fn a_restore_and_an_update_go_on_when_the_connection_breaks() {
     client.update(&target, Some("lab/pc@2")).await.unwrap();
     assert_same(&target, &disks().v1);
     assert!(proxy.broken() >= 3, "{}", proxy.broken());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_goes_on_after_the_server_was_killed_and_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path());
+    Client::connect(server.url()).await.push(&disks().noise, "lab/pc").await;
+    let proxy = Proxy::to(server.url(), Vec::new()).await;
+    let client = Client::connect(&proxy.url()).await;
+    let target = client.place("target.raw");
+    let restoring = {
+        let (client, target) = (client.another(), target.clone());
+        tokio::spawn(async move { client.restore("lab/pc", &target).await })
+    };
+    tokio::task::block_in_place(|| {
+        wait_until("something is written", || target.exists() && allocated(&target) > 0);
+        server.kill();
+    });
+    assert!(!restoring.is_finished(), "the server was killed too late");
+    let server = Server::start(directory.path());
+    proxy.move_to(server.url());
+    let restored = restoring.await.unwrap();
+    assert_same(&target, &disks().noise);
+    // What arrived before is not fetched again: each chunk is written once.
+    assert_eq!(restored.written_bytes, length(&disks().noise));
 }
 
 #[tokio::test(flavor = "multi_thread")]

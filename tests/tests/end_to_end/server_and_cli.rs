@@ -497,6 +497,7 @@ fn devices_that_are_too_small_or_in_use_are_refused_and_stay_as_they_are() {
     assert_eq!(home.ok(["versions", "lab/mounted", "--json"]).events().len(), 1);
 }
 
+/// clonezilla#180: what one device held goes to one with another name.
 #[test]
 fn a_device_is_pushed_and_restored_by_the_command_line() {
     let home = Home::new();

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,12 +12,13 @@ use std::{
 };
 
 use imprint_client::{Error, Progress, PushOptions, PushOutcome, source::Source};
+use imprint_content::CaptureMode;
 use imprint_proto::Kind;
 use imprint_tests::{
     client::{Client, name},
     devices::LoopDevice,
     disks::disks,
-    files::{self, MIB, assert_same, length, packs},
+    files::{self, MIB, assert_same, copy_sparse, length, packs},
     programs::{Home, Running, feed},
     random::Random,
 };
@@ -145,6 +146,37 @@ async fn a_device_that_is_written_to_is_an_error() {
     panic!("no change came in time");
 }
 
+/// FOG shrinks the source before it captures it: a capture only reads, also one that leaves free space out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_never_written() {
+    let (client, _source, directory) = with_source().await;
+    let source = directory.path().join("disk.raw");
+    copy_sparse(&disks().v1, &source);
+    let state = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mtime_nsec(), metadata.ctime_nsec(), metadata.len(), metadata.modified().unwrap())
+    };
+    let omitting = || PushOptions { capture_mode: CaptureMode::Omit, ..PushOptions::default() };
+    let before = state(&source);
+    for options in [PushOptions::default(), omitting()] {
+        client.try_push(Source::open(&source).unwrap(), "lab/file", options).await.unwrap();
+    }
+    assert_eq!(state(&source), before);
+    assert_same(&source, &disks().v1);
+    let Some(device) = LoopDevice::over(&source) else { return };
+    let written_before = device.written_bytes();
+    for options in [PushOptions::default(), omitting()] {
+        client.try_push(Source::open(device.node()).unwrap(), "lab/device", options).await.unwrap();
+    }
+    assert_eq!(device.written_bytes(), written_before);
+    drop(device);
+    assert_eq!(state(&source), before);
+    assert_same(&source, &disks().v1);
+    let Some(device) = LoopDevice::read_only(&source) else { return };
+    client.try_push(Source::open(device.node()).unwrap(), "lab/read-only", omitting()).await.unwrap();
+    assert_eq!(client.versions("lab/read-only").await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_only_seems_busy_is_pushed() {
     let (client, source, _directory) = with_source().await;
@@ -159,6 +191,7 @@ async fn a_source_that_only_seems_busy_is_pushed() {
     }
 }
 
+/// restic#3023, rclone#7449: what came before the error is not taken for the whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_breaks_off_with_an_error_is_no_version() {
     struct Broken(u64);

@@ -344,12 +344,13 @@ async fn without_room_to_rewrite_what_is_dead_goes_and_the_collection_is_not_fin
 
 #[tokio::test]
 async fn a_restore_goes_on_while_its_packs_are_rewritten() {
-    let store = memory_store();
+    let (store, packs) = interposed();
     let image = image_of(0..3000);
     let first = push(&store, &image_of(0..6000), None).await;
     let version = push(&store, &image, None).await;
     let mut reader = store.read_chunks(&version).await.unwrap();
-    let starts: Vec<u64> = (0..1000).map(|n| n * 4).collect();
+    // Few enough for one read.
+    let starts: Vec<u64> = (0..100).map(|n| n * 4).collect();
     // Located now, read later: meanwhile the packs are rewritten twice, and deleted.
     let mut groups = Box::pin(reader.read(&starts).await.unwrap());
     purge(&store, &first).await;
@@ -359,7 +360,15 @@ async fn a_restore_goes_on_while_its_packs_are_rewritten() {
     assert_ne!(before, between);
     let second = push(&store, &image_of(5000..5100), None).await;
     collect(&store).await;
-    assert_ne!(between, locate(&store, 7).await.unwrap().pack);
+    let after = locate(&store, 7).await.unwrap().pack;
+    assert_ne!(between, after);
+    // And once more when they were located again, before the second read.
+    let others = store.clone();
+    let third = async move {
+        push(&others, &image_of(5100..5200), None).await;
+        collect(&others).await;
+    };
+    packs.at(1, Event::Happens(Box::pin(third)));
     let mut chunks = 0;
     while let Some(group) = groups.next().await {
         for chunk in group.unwrap() {
@@ -368,7 +377,9 @@ async fn a_restore_goes_on_while_its_packs_are_rewritten() {
             chunks += 1;
         }
     }
-    assert_eq!(chunks, 1000);
+    assert_eq!(chunks, 100);
+    assert!(packs.has_happened());
+    assert_ne!(after, locate(&store, 7).await.unwrap().pack);
     assert_whole(&store, &second, &image_of(5000..5100)).await;
 }
 

@@ -11,7 +11,7 @@ use std::{env, path::PathBuf};
 
 use imprint_tests::{damage::Damage, files::length, random::Random};
 
-use hit::Hit;
+use hit::{Checked, Hit};
 use oracle::Healthy;
 
 /// Of a hundred damages.
@@ -63,6 +63,10 @@ async fn damaged_packs_are_found_and_other_versions_do_not_suffer() {
         println!("{number}: {damage:?} in {}", pack.display());
         let hit = Hit::new(&healthy, pack, *damage);
         let suffers = healthy.suffering(pack, *damage);
+        // Each check derives a catalog: not with every damage.
+        if number % 4 == 0 {
+            hit.assert_check_finds_this_pack(&suffers).await;
+        }
         hit.assert_only_suffering(&suffers).await;
         let reported = hit.rebuild().await.expect("a damaged pack does not stop a rebuild");
         hit.assert_only_this_pack(&reported);
@@ -89,6 +93,7 @@ async fn a_damaged_journal_or_superblock_is_refused_and_left_as_it_is() {
     for (number, (file, damage)) in damages.iter().enumerate() {
         println!("{number}: {damage:?} in {}", file.display());
         let hit = Hit::new(&healthy, file, *damage);
+        hit.assert_check_finds_this_file().await;
         hit.assert_refused_and_untouched().await;
     }
     println!("{} times damaged journal or superblock: all refused", damages.len());
@@ -104,7 +109,10 @@ async fn a_damaged_catalog_never_answers_wrongly_and_a_rebuild_heals_it() {
     for (number, (file, damage)) in damages.iter().enumerate() {
         println!("{number}: {damage:?} in {}", file.display());
         let hit = Hit::new(&healthy, file, *damage);
-        let counted = if hit.answers_rightly_or_refuses().await { &mut right } else { &mut refused };
+        let is_found = hit.check_finds_the_catalog().await;
+        let is_right = hit.answers_rightly_or_refuses().await;
+        assert!(is_found || is_right, "{}: a check finds nothing", hit.what);
+        let counted = if is_right { &mut right } else { &mut refused };
         *counted += 1;
         let reported = hit.rebuild().await.unwrap_or_else(|error| panic!("{}: {error}", hit.what));
         assert!(reported.is_empty(), "{}: the packs are whole, and a rebuild reports {reported:?}", hit.what);
@@ -121,6 +129,7 @@ async fn where_there_is_no_damage_none_is_reported() {
     let pack = &healthy.packs()[0];
     let hit = Hit::new(&healthy, pack, Damage::Truncate(length(pack)));
     assert!(healthy.suffering(pack, Damage::Truncate(length(pack))).is_empty());
+    assert_eq!(hit.check().await, Checked::default());
     hit.assert_only_suffering(&[]).await;
     assert!(hit.answers_rightly_or_refuses().await);
     assert!(hit.rebuild().await.unwrap().is_empty());

@@ -1,12 +1,8 @@
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use super::*;
 use crate::{
-    catalog::{
-        Refusal,
-        journal::{Decision, Position},
-        laws::sample,
-    },
+    catalog::{Refusal, laws::sample},
     pack::Purpose,
 };
 
@@ -320,25 +316,46 @@ async fn a_damaged_last_entry_that_was_applied_is_not_dropped() {
     assert_eq!(fs::read(&journal).unwrap(), bytes);
 }
 
+/// All that the index has.
+fn rows(catalog: &EmbeddedCatalog) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    let row = |key: &[u8], value: &[u8]| {
+        rows.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    };
+    catalog.inner.read().view.scan(&[], &[], usize::MAX, row).unwrap();
+    rows
+}
+
+/// Each entry of a journal with every kind of decision, twice, one after the other.
 #[tokio::test]
 async fn a_decision_applied_twice_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = create(dir.path());
     decide_things(&catalog).await;
     let before = decided(&catalog).await;
-    let entries: Vec<(Position, Decision)> =
-        crate::catalog::journal::read(&Files::default(), &directory::journal(dir.path()), REPOSITORY)
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-    let (position, last) = entries.last().unwrap();
-    let purged = entries.iter().find(|(_, decision)| matches!(decision, Decision::VersionPurged { .. })).unwrap();
-    for decision in [last, &entries[1].1, &purged.1] {
-        let mut batch = Batch::default();
-        replay::apply(&catalog.inner.read(), *position, decision, &mut batch).unwrap();
-        catalog.inner.index.write(batch).unwrap();
+    let entries =
+        crate::catalog::journal::read(&Files::default(), &directory::journal(dir.path()), REPOSITORY).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    let again = create(again.path());
+    again.open_upload(upload(1, "a", None)).await.unwrap();
+    for (seed, chunk) in [(71, 71), (72, 72)] {
+        add_chunks(&again, seed, &[chunk], None).await;
     }
-    assert_eq!(decided(&catalog).await, before);
+    let mut kinds = HashSet::new();
+    for entry in entries {
+        let (position, decision) = entry.unwrap();
+        let apply = || {
+            let mut batch = Batch::default();
+            replay::apply(&again.inner.read(), position, &decision, &mut batch).unwrap();
+            again.inner.index.write(batch).unwrap();
+            rows(&again)
+        };
+        assert_eq!(apply(), apply(), "{decision:?}");
+        kinds.insert(std::mem::discriminant(&decision));
+    }
+    assert_eq!(kinds.len(), 12, "a kind of decision is left out");
+    assert_eq!(decided(&again).await, before);
 }
 
 #[test]

@@ -104,6 +104,7 @@ fn an_entry_of_another_history_is_not_the_one_that_the_catalog_has() {
     assert!(error.to_string().contains("is not the one that the catalog has"), "{error}");
 }
 
+/// rustic#1731: zeros that a full disk left were parsed.
 #[test]
 fn zeros_are_never_an_entry() {
     assert_eq!(FrameHeader::decode(&[0; 64]), None);

@@ -30,6 +30,7 @@ fn is_truncate(call: &Call) -> bool {
     matches!(call, Call::Truncate(_))
 }
 
+/// rustic#1731: nothing is left behind what was there before.
 #[test]
 fn a_full_disk_leaves_the_journal_as_it_was() {
     let (mut journal, disk, files) = faulty();
