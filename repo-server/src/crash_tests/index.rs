@@ -80,7 +80,11 @@ impl Place {
         match loss {
             IndexLoss::Tail(seed) if self.index().exists() => cut_log(&self.index(), seed),
             IndexLoss::Newest if self.older().exists() => copy(&self.older(), &self.index()),
-            IndexLoss::Everything => _ = fs::remove_dir_all(self.index()),
+            IndexLoss::Everything => {
+                let _ = fs::remove_dir_all(self.index());
+                // The next opening makes another index.
+                self.remove_former_indexes();
+            }
             _ => {}
         }
     }
