@@ -51,19 +51,18 @@ IMPRINT_CRASH_ROUNDS=1 rounds crashes 1 "${in_server[@]}" crash_tests -- --nocap
 rounds=$(((${IMPRINT_KILLS:-100} + 9) / 10))
 IMPRINT_KILLS=10 rounds kills 1 "${end_to_end[@]}" end_to_end kills:: -- --nocapture
 
-# A million operations, 20,000 in each round.
+step damages env IMPRINT_SEED="$seed" IMPRINT_DAMAGES="${IMPRINT_DAMAGES:-1000}" "${end_to_end[@]}" end_to_end damage:: -- --nocapture
+step fuzz env IMPRINT_SEED="$seed" IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" "${end_to_end[@]}" fuzz -- --nocapture
+step fuzz-catalog env IMPRINT_SEED="$seed" IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" \
+    "${in_server[@]}" catalog::fuzz -- --nocapture
+step fuzz-disks env IMPRINT_SEED="$seed" IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-120}" \
+    cargo test --release --package imprint-disks --test fuzz -- --nocapture
+step protocol env IMPRINT_SEED="$seed" cargo test --release --package imprint-reclamation-model --test protocol -- --ignored --nocapture \
+    --test-threads=1
+
+# The longest last. A million operations, 20,000 in each round.
 rounds=$(((${IMPRINT_MODEL_OPERATIONS:-1000000} + 19999) / 20000))
 IMPRINT_MODEL_OPERATIONS=20000 rounds model 1000 "${in_server[@]}" reference_model -- --nocapture
-
-export IMPRINT_SEED=$seed
-step damages env IMPRINT_DAMAGES="${IMPRINT_DAMAGES:-1000}" "${end_to_end[@]}" end_to_end damage:: -- --nocapture
-step fuzz env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" "${end_to_end[@]}" fuzz -- --nocapture
-step fuzz-catalog env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-60}" \
-    "${in_server[@]}" catalog::fuzz -- --nocapture
-step fuzz-disks env IMPRINT_FUZZ_SECONDS="${IMPRINT_FUZZ_SECONDS:-120}" \
-    cargo test --release --package imprint-disks --test fuzz -- --nocapture
-step protocol cargo test --release --package imprint-reclamation-model --test protocol -- --ignored --nocapture \
-    --test-threads=1
 
 seconds=0
 for done in "$state"/*.done; do
