@@ -72,6 +72,11 @@ impl Session {
                 }
                 packs.never_pause();
             }
+            if self.disk.has_crashed() {
+                // What it gave up is in doubt, and so is every answer.
+                packs.go_on();
+                break;
+            }
             let done = match (operation, &outcome) {
                 (Operation::Collect { .. }, None) => self.expect_busy().await,
                 (Operation::Collect { .. }, Some(_)) => Ok(()),
