@@ -25,6 +25,8 @@ GIB = 1 << 30
 MIB = 1 << 20
 DISK_BYTES = 4 * GIB
 LARGE_BYTES = 64 * GIB
+# Where the boot sector of FAT32 has its name.
+FAT32_OFFSET, FAT32 = 82, b"FAT32   "
 # Less would not be a machine.
 MIN_DATA_BYTES = 256 * MIB
 
@@ -128,6 +130,10 @@ class Disks:
         path = self.path(name)
         if path.stat().st_size < DISK_BYTES:
             raise DiskError(f"{path} is smaller than 4 GiB: remove it, and it is made again")
+        with path.open("rb") as disk:
+            disk.seek(machine.ESP_START + FAT32_OFFSET)
+            if disk.read(len(FAT32)) != FAT32:
+                raise DiskError(f"{path} has no system partition, as in a former series: remove all, and they are made again")
         if allocated_bytes(path) < MIN_DATA_BYTES:
             raise DiskError(f"{path} holds hardly any data: remove it, and it is made again")
 

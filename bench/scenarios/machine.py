@@ -83,5 +83,6 @@ def _copy_kernel(root: Path, disk: Path) -> None:
     partition = f"{disk}@@{ESP_START}"
     for name in ("vmlinuz", "initrd.img"):
         installed = root / name
-        if subprocess.run(["mtype", "-i", partition, f"::/{name}"], capture_output=True).stdout != installed.read_bytes():
+        there = subprocess.run(["mtype", "-i", partition, f"::/{name}"], capture_output=True, check=False).stdout
+        if there != installed.read_bytes():
             run("mcopy", "-o", "-i", partition, installed, f"::/{name}")
