@@ -111,10 +111,16 @@ async fn a_rebuild_gives_the_same_answers() {
     expect_high_water_marks(&catalog).await;
 }
 
-/// Of two records of one object the one that nobody found damaged is used, in whatever order packs come.
+/// Of two records of one object the one that nobody found damaged is used, in whatever order packs come; and what
+/// is intact beside it in its pack is used too.
 #[tokio::test]
 async fn a_rebuild_prefers_the_healthy_copy() {
     for (damaged, order) in [(1, [1, 2]), (1, [2, 1]), (2, [1, 2]), (2, [2, 1])] {
+        let contents = |seed: u8| {
+            let objects = [7, seed.into()];
+            let pack = PackRecord { records: 2, ..sample::pack(seed, Purpose::Chunks) };
+            (pack.clone(), sample::objects(&pack, &objects))
+        };
         let dir = tempfile::tempdir().unwrap();
         let catalog = create(dir.path());
         for seed in [1, 2] {
@@ -129,13 +135,20 @@ async fn a_rebuild_prefers_the_healthy_copy() {
         };
         assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
         drop(catalog);
-        let catalog = rebuild(dir.path());
-        for seed in order {
-            add_chunks(&catalog, seed, &[7, seed.into()], None).await;
+        for at_once in [false, true] {
+            let catalog = rebuild(dir.path());
+            match at_once {
+                true => catalog.add_packs(order.map(contents).into()).await.unwrap(),
+                false => {
+                    for (pack, objects) in order.map(contents) {
+                        catalog.add_pack(pack, objects, None).await.unwrap();
+                    }
+                }
+            }
+            let expected = [Some(3 - damaged), Some(1), Some(2)];
+            assert_eq!(packs_of(&catalog, &[7, 1, 2]).await, expected, "{damaged} is damaged, in the order {order:?}");
+            assert!(catalog.unhealed_damage(9).await.unwrap().is_empty());
         }
-        let expected = [Some(3 - damaged), Some(1), Some(2)];
-        assert_eq!(packs_of(&catalog, &[7, 1, 2]).await, expected, "{damaged} is damaged, in the order {order:?}");
-        assert!(catalog.unhealed_damage(9).await.unwrap().is_empty());
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::*;
-use crate::files::simulated::{Call, Simulated};
+use crate::files::simulated::{Call, Loss, Simulated};
 
 const PATH: &str = "/repository/journal";
 
@@ -105,6 +105,25 @@ fn a_failed_sync_is_final() {
     expect_final_failure(|call| is_sync(call).then_some(ErrorKind::Other));
     // Nobody knows what a sync without room has written: this is not the full disk that leaves things as they were.
     expect_final_failure(|call| is_sync(call).then_some(ErrorKind::StorageFull));
+}
+
+/// Whoever repeats a commit is told that it stands, and nothing else would sync it.
+#[test]
+fn what_a_process_that_died_wrote_and_never_synced_is_durable_before_it_is_believed() {
+    let (mut journal, disk, files) = faulty();
+    journal.append(&decisions()[0]).unwrap();
+    disk.set_fault(|call| is_sync(call).then_some(ErrorKind::Other));
+    journal.append(&decisions()[1]).unwrap_err();
+    drop((journal, files));
+    disk.clear_fault();
+
+    let believed = |disk: &Simulated| {
+        let files = Files::on(Arc::new(disk.clone()));
+        drop(Journal::open(Path::new(PATH), REPOSITORY, files.clone(), Position::START).unwrap());
+        read(&files, Path::new(PATH), REPOSITORY).unwrap().map(|entry| entry.unwrap().1).collect::<Vec<_>>()
+    };
+    assert_eq!(believed(&disk), decisions()[..2]);
+    assert_eq!(believed(&disk.after_crash(&mut Loss::Everything)), decisions()[..2]);
 }
 
 #[test]
