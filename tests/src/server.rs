@@ -17,6 +17,12 @@ use crate::{
     programs::{DEADLINE, program, wait_until},
 };
 
+/// `imprint-server check` finds nothing wrong with a repository that nobody has open.
+pub fn assert_checks_clean(data: &Path) {
+    let checked = Command::new(program("imprint-server")).arg("check").arg(data).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
 /// A running `imprint-server`. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {

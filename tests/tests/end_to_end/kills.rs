@@ -15,7 +15,7 @@ use imprint_tests::{
     files::{MIB, assert_same, copy_sparse, length, overwrite},
     programs::{Ended, Home, Running},
     random::Random,
-    server::Server,
+    server::{Server, assert_checks_clean},
 };
 use serde_json::Value;
 
@@ -136,6 +136,7 @@ fn a_server_that_is_killed_under_load_loses_nothing() {
         let collecting = Running::start(&mut other.command(["gc"]));
         std::thread::sleep(Duration::from_millis(random.below(LONGEST_MS)));
         server.kill();
+        assert_checks_clean(&data);
         let [first, second] = pushes.map(Running::finish);
         let (restored, collected) = (restoring.finish(), collecting.finish());
 
@@ -165,5 +166,8 @@ fn a_server_that_is_killed_under_load_loses_nothing() {
     pushed.iter_mut().for_each(Pushed::verify_and_prune);
     // What pushes sent that were cut off is kept until they are gone on with, or expire; nothing else is left.
     let report = other.result(["gc", "--dry-run"]);
-    assert_eq!(number(&report, "dead_packs"), number(&collected, "busy_packs"), "{collected}\n{report}");
+    let left = [(&report, "dead_packs"), (&report, "reclaimable_bytes")].map(|(report, field)| number(report, field));
+    assert_eq!((left, &report["busy_packs"]), ([0, 0], &collected["busy_packs"]), "{collected}\n{report}");
+    server.kill();
+    assert_checks_clean(&data);
 }

@@ -9,7 +9,7 @@ use imprint_tests::{
     disks::disks,
     files::{assert_same, packs},
     programs::Home,
-    server::Server,
+    server::{Server, assert_checks_clean},
 };
 use serde_json::Value;
 
@@ -70,7 +70,9 @@ fn removing_versions_gives_their_space_back() {
     assert_eq!((number(&report, "deleted_packs"), number(&report, "written_bytes")), (0, 0), "{report}");
     assert!(number(&push(&home, &disks().v2, "lab/pc"), "new_chunks") > 0);
     assert_restores(&home, "lab/pc@3", &disks().v2, "restored.raw");
+    let data = server.data().to_owned();
     assert!(server.stop().success());
+    assert_checks_clean(&data);
 }
 
 #[test]
@@ -124,7 +126,9 @@ fn pushes_and_restores_go_on_while_space_is_given_back() {
     assert_restores(&home, "lab/moving@6", v1, "moving.raw");
     assert_restores(&home, "lab/kept@1", v1, "kept.raw");
     home.ok(["verify", "lab/moving@6"]);
+    let data = server.data().to_owned();
     assert!(server.stop().success());
+    assert_checks_clean(&data);
 }
 
 #[test]

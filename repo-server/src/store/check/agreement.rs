@@ -16,12 +16,16 @@ const PAGE: usize = 256;
 /// Places compared at once.
 const PLACES: usize = 4096;
 
-/// The first decision of which the two catalogs do not say the same.
-pub(super) async fn different_decision(a: &dyn Catalog, b: &dyn Catalog) -> Result<Option<String>, Error> {
+/// The first decision of which a catalog does not say the same as one that was `derived` from the journal.
+pub(super) async fn different_decision(a: &dyn Catalog, derived: &dyn Catalog) -> Result<Option<String>, Error> {
+    let b = derived;
     if a.grace().await? != b.grace().await? {
         return Ok(Some("the grace of removed versions".into()));
     }
-    if a.condemned_packs().await?.iter().collect::<HashSet<_>>() != b.condemned_packs().await?.iter().collect() {
+    // Those whose files are gone are forgotten, but never by the journal.
+    let condemned: HashSet<PackId> = b.condemned_packs().await?.into_iter().collect();
+    let is_known = a.condemned_packs().await?.iter().all(|pack| condemned.contains(pack));
+    if !is_known || a.packs().await?.iter().any(|pack| condemned.contains(&pack.id)) {
         return Ok(Some("the condemned packs".into()));
     }
     let mut after = None;
@@ -70,8 +74,6 @@ pub(super) struct PlaceDifferences {
     pub(super) in_pack: HashMap<PackId, u64>,
     /// Places, in packs that are whole, where the object is not.
     pub(super) wrong: u64,
-    /// Objects that are intact in packs that the catalog knows, and that it places nowhere.
-    pub(super) lacking: u64,
 }
 
 /// Compares every place of `catalog` with what was found in packs, which is what `derived` has. `whole` are the packs
@@ -82,7 +84,6 @@ pub(super) async fn compare_places(
     whole: &HashSet<PackId>,
 ) -> Result<PlaceDifferences, Error> {
     let mut differences = PlaceDifferences::default();
-    let known: HashSet<PackId> = catalog.packs().await?.into_iter().map(|pack| pack.id).collect();
     for kind in [Purpose::Chunks, Purpose::Nodes] {
         let mut after = None;
         loop {
@@ -101,7 +102,6 @@ pub(super) async fn compare_places(
                 differences.wrong += u64::from(!is_right);
             }
         }
-        differences.lacking += lacking(catalog, derived, kind, &known).await?;
     }
     Ok(differences)
 }
@@ -118,24 +118,5 @@ async fn is_there(store: &Store, kind: Purpose, id: ObjectId, at: &Location) -> 
         }
         Err(Error::RecordCorrupt { .. } | Error::PackMissing(_)) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-async fn lacking(catalog: &dyn Catalog, derived: &Store, kind: Purpose, known: &HashSet<PackId>) -> Result<u64, Error> {
-    let (mut lacking, mut after) = (0, None);
-    // Of those another pack may have a copy that nobody has looked at yet.
-    let damaged = catalog.unhealed_damage(usize::MAX).await?;
-    let damaged: HashSet<ObjectId> = damaged.into_iter().filter(|it| it.kind == kind).map(|it| it.id).collect();
-    loop {
-        let page = derived.catalog().places(kind, after, PLACES).await?;
-        let Some((last, _)) = page.last() else { return Ok(lacking) };
-        after = Some(*last);
-        let ids = page.iter().map(|(id, _)| *id).collect();
-        let found = catalog.locate(kind, ids).await?;
-        let nowhere = page
-            .iter()
-            .zip(found)
-            .filter(|((id, at), found)| found.is_none() && known.contains(&at.pack) && !damaged.contains(id));
-        lacking += nowhere.count() as u64;
     }
 }

@@ -24,7 +24,7 @@ use imprint_content::ImageName;
 use super::{
     LookLock, Store,
     directory::{PACKS, SUPERBLOCK, read_superblock},
-    scrub::{ScrubControl, ScrubFinding, walk_versions},
+    scrub::{Compared, ScrubControl, ScrubFinding, walk_versions},
 };
 use crate::{
     Error, PackId, RepositoryId,
@@ -151,7 +151,7 @@ impl Checker<'_> {
             None => None,
         };
         self.judge_packs(own.as_ref(), verified.damaged, places.as_ref()).await?;
-        self.versions(&store, own.as_ref(), control).await
+        self.versions(&store, own.as_ref(), places.is_some(), control).await
     }
 
     /// Copies what is valid of the journal.
@@ -283,11 +283,6 @@ impl Checker<'_> {
         }
         if places.wrong > 0 {
             let why = format!("it says of {} objects that they are where they are not", places.wrong);
-            self.damaged_file(catalog.clone(), None, why, Remedy::Rebuild);
-        }
-        // A power cut takes back the catalog's latest writes; opening adds packs that it does not know, not objects.
-        if places.lacking > 0 {
-            let why = format!("it does not know of {} objects that are in packs it knows", places.lacking);
             self.damaged_file(catalog, None, why, Remedy::Rebuild);
         }
         Ok(Some(places.in_pack))
@@ -298,6 +293,7 @@ impl Checker<'_> {
         &mut self,
         store: &Store,
         own: Option<&EmbeddedCatalog>,
+        is_comparable: bool,
         control: &ScrubControl,
     ) -> Result<(), Error> {
         let mark = store.catalog().begin_mark().await?;
@@ -317,7 +313,18 @@ impl Checker<'_> {
             ScrubFinding::Pack(_) => {}
         };
         let also = own.map(|own| own as &dyn Catalog);
-        let walked = walk_versions(store, also, &roots, control, &tell).await?;
+        let compared = match also.filter(|_| is_comparable) {
+            Some(own) => Some(Compared::new(own).await?),
+            None => None,
+        };
+        let walked = walk_versions(store, also, compared, &roots, control, &tell).await?;
+        if walked.lacking > 0 {
+            let why = format!(
+                "it does not know of {} objects that versions need and that are in packs it knows",
+                walked.lacking
+            );
+            self.damaged_file(self.dir.join(CATALOG), None, why, Remedy::Rebuild);
+        }
         (self.report.versions, self.report.damaged_versions) = (walked.versions, walked.damaged);
         if walked.damaged > 0 {
             self.report.advise(Remedy::Push);

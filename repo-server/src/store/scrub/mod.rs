@@ -30,7 +30,7 @@ use crate::{
 use packs::{PackOutcome, PackScrubber};
 
 pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack, unopened};
-pub(super) use versions::walk_versions;
+pub(super) use versions::{Compared, walk_versions};
 
 pub use phase::{ScrubControl, ScrubPhase, ScrubProgress};
 pub use report::{DamagedPack, DamagedVersion, PackState, ScrubFinding, ScrubReport};
@@ -201,7 +201,7 @@ impl Store {
             }
             found(finding);
         };
-        let walked = walk_versions(self, None, &mark.roots, control, &damaged).await?;
+        let walked = walk_versions(self, None, None, &mark.roots, control, &damaged).await?;
         (report.versions, report.damaged_versions) = (walked.versions, walked.damaged);
         Ok(())
     }

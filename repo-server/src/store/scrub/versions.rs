@@ -3,7 +3,10 @@
 //! Each node is looked at once, whichever trees have it: what is wrong below it is counted once and added wherever it is
 //! met, so that trees that share cost what differs, also where damage is in what they share.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use imprint_content::{
     Extent, NodeId, ObjectId, Selector,
@@ -16,7 +19,7 @@ use super::{
     report::{DamagedVersion, ScrubFinding},
 };
 use crate::{
-    Error,
+    Error, PackId,
     catalog::{Catalog, Damage, Location, Root, RootKind, VersionKey, VersionRecord},
     clock::now_unix_ms,
     pack::Purpose,
@@ -52,13 +55,42 @@ impl Below {
 pub(in crate::store) struct WalkedVersions {
     pub(in crate::store) versions: u64,
     pub(in crate::store) damaged: u64,
+    /// Objects that a tree needs, that are there, and of which the catalog that is compared knows no place.
+    pub(in crate::store) lacking: u64,
+}
+
+/// A catalog that should know where everything is that a version needs.
+pub(in crate::store) struct Compared<'a> {
+    catalog: &'a dyn Catalog,
+    packs: HashSet<PackId>,
+    /// Of those another pack may have a copy that nobody has looked at yet.
+    damaged: HashSet<ObjectId>,
+    lacking: HashSet<ObjectId>,
+}
+
+impl<'a> Compared<'a> {
+    pub(in crate::store) async fn new(catalog: &'a dyn Catalog) -> Result<Self, Error> {
+        let packs = catalog.packs().await?.into_iter().map(|pack| pack.id).collect();
+        let damaged = catalog.unhealed_damage(usize::MAX).await?.into_iter().map(|it| it.id).collect();
+        Ok(Self { catalog, packs, damaged, lacking: HashSet::new() })
+    }
+
+    /// Not in packs that the catalog does not know: opening adds those.
+    async fn compare(&mut self, kind: Purpose, here: &[(ObjectId, Location)]) -> Result<(), Error> {
+        let places = self.catalog.locate(kind, here.iter().map(|(id, _)| *id).collect()).await?;
+        let nowhere = here.iter().zip(places).filter(|(_, place)| place.is_none()).map(|(here, _)| here);
+        let lacking = nowhere.filter(|(id, at)| self.packs.contains(&at.pack) && !self.damaged.contains(id));
+        self.lacking.extend(lacking.map(|(id, _)| *id));
+        Ok(())
+    }
 }
 
 /// Walks the tree of each of these roots that is a version's, and tells of those that need what is not there. Versions are
-/// looked up in the store's catalog, and then in `also`.
+/// looked up in the store's catalog, and then in `also`. What is there is looked up in `compared`.
 pub(in crate::store) async fn walk_versions(
     store: &Store,
     also: Option<&dyn Catalog>,
+    compared: Option<Compared<'_>>,
     roots: &[Root],
     control: &ScrubControl,
     found: &(dyn Fn(ScrubFinding) + Send + Sync),
@@ -66,8 +98,8 @@ pub(in crate::store) async fn walk_versions(
     let mut roots: Vec<&Root> = roots.iter().filter(|root| root.kind != RootKind::Base).collect();
     roots.sort_by_key(|root| (root.version.image.clone(), root.version.number));
     control.begin(ScrubPhase::Trees, roots.len() as u64);
-    let mut walk = VersionWalk { store, control, visited: Marks::default(), damaged: HashMap::new() };
-    let mut outcome = WalkedVersions { versions: roots.len() as u64, damaged: 0 };
+    let mut walk = VersionWalk { store, control, visited: Marks::default(), damaged: HashMap::new(), compared };
+    let mut outcome = WalkedVersions { versions: roots.len() as u64, ..Default::default() };
     for root in roots {
         if let Some(below) = walk.version(root.node).await?
             && let Some(version) = damaged_version(store, also, root, below).await?
@@ -77,6 +109,7 @@ pub(in crate::store) async fn walk_versions(
         }
         control.advance(1);
     }
+    outcome.lacking = walk.compared.map_or(0, |compared| compared.lacking.len() as u64);
     Ok(outcome)
 }
 
@@ -124,6 +157,7 @@ struct VersionWalk<'a> {
     visited: Marks,
     /// Those of them, and those that cannot be read, below which something is wrong.
     damaged: HashMap<NodeId, Below>,
+    compared: Option<Compared<'a>>,
 }
 
 /// A node that is being walked.
@@ -197,9 +231,14 @@ impl VersionWalk<'_> {
     }
 
     /// Chunks that are located nowhere, or that are not as long as the tree says.
-    async fn leaf(&self, extents: &[Extent]) -> Result<Below, Error> {
-        let ids = extents.iter().filter_map(|extent| extent.chunk().map(ObjectId::from)).collect();
-        let mut locations = self.store.catalog().locate(Purpose::Chunks, ids).await?.into_iter();
+    async fn leaf(&mut self, extents: &[Extent]) -> Result<Below, Error> {
+        let ids: Vec<ObjectId> = extents.iter().filter_map(|extent| extent.chunk().map(ObjectId::from)).collect();
+        let locations = self.store.catalog().locate(Purpose::Chunks, ids.clone()).await?;
+        if let Some(compared) = &mut self.compared {
+            let here: Vec<_> = ids.into_iter().zip(&locations).filter_map(|(id, at)| Some((id, (*at)?))).collect();
+            compared.compare(Purpose::Chunks, &here).await?;
+        }
+        let mut locations = locations.into_iter();
         let (mut below, mut offset) = (Below::default(), 0);
         for extent in extents {
             if extent.chunk().is_some() {
@@ -229,6 +268,9 @@ impl VersionWalk<'_> {
                 }
                 None => _ = self.damaged.insert(*node, Below::node(*bytes)),
             }
+        }
+        if let Some(compared) = &mut self.compared {
+            compared.compare(Purpose::Nodes, &wanted).await?;
         }
         let read = self.read(wanted).await?;
         for (node, bytes) in places {
