@@ -134,6 +134,16 @@ pub enum Error {
     /// A version refers to an object that no pack has.
     #[error("object {0} is missing")]
     ObjectMissing(ObjectId),
+    /// A version refers to an object whose record was quarantined, and that no other pack has.
+    #[error("object {id} was found damaged or missing in pack {pack}: {why}")]
+    ObjectDamaged {
+        /// The object.
+        id: ObjectId,
+        /// The pack.
+        pack: PackId,
+        /// What is wrong.
+        why: String,
+    },
     /// A collection does not know what a version needs.
     #[error("the tree of {image}@{number} cannot be read ({why}); nothing was deleted")]
     TreeUnreadable {
@@ -291,6 +301,7 @@ impl Error {
             | Self::JournalInDoubt { .. }
             | Self::PackMissing(_)
             | Self::ObjectMissing(_)
+            | Self::ObjectDamaged { .. }
             | Self::TreeUnreadable { .. }
             | Self::VersionsVanished { .. } => Kind::Corrupt,
             Self::Io { .. } | Self::Catalog(_) | Self::TaskFailed { .. } => Kind::Internal,
@@ -319,6 +330,7 @@ impl Error {
             Self::JournalInDoubt { .. } => "JOURNAL_IN_DOUBT",
             Self::PackMissing(_) => "PACK_MISSING",
             Self::ObjectMissing(_) => "OBJECT_MISSING",
+            Self::ObjectDamaged { .. } => "OBJECT_DAMAGED",
             Self::TreeUnreadable { .. } => "TREE_UNREADABLE",
             Self::VersionsVanished { .. } => "VERSIONS_VANISHED",
             Self::Full { .. } => "DISK_FULL",
@@ -353,8 +365,13 @@ impl Error {
             Self::VersionPinned { image, number } => format!("take the pin away with `imprint unpin {image}@{number}`"),
             Self::WouldForgetAll(_) => "keep at least one, for instance with `--keep-last 1`".into(),
             Self::UploadNotOpen(_) => "push again; what was sent and is still there is not sent again".into(),
-            Self::RecordCorrupt { .. } | Self::PackMissing(_) | Self::ObjectMissing(_) => {
-                "push an image that holds the same data again, or use another version".into()
+            Self::RecordCorrupt { .. }
+            | Self::PackMissing(_)
+            | Self::ObjectMissing(_)
+            | Self::ObjectDamaged { .. } => {
+                "push an image that holds the same data again, or use another version; `imprint scrub` finds what else is \
+                 damaged"
+                    .into()
             }
             Self::TreeUnreadable { image, number, .. } => format!(
                 "run `imprint scrub` and push an image that holds the same data, or remove {image}@{number}; it is kept \

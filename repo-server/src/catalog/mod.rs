@@ -31,8 +31,8 @@ mod values;
 pub use embedded::{EmbeddedCatalog, InDoubt};
 pub use memory::MemoryCatalog;
 pub use reclamation::{
-    Candidate, Condemnation, Damage, DamagedObject, FinishedMark, MAX_DAMAGE_OBJECTS, Mark, MarkEnd, MarkId, RecordSet,
-    Refusal, Root, RootKind, VersionCounts,
+    Candidate, Condemnation, Damage, DamagedObject, FinishedMark, IntactRecords, MAX_DAMAGE_OBJECTS, Mark, MarkEnd,
+    MarkId, RecordSet, Refusal, Root, RootKind, VersionCounts,
 };
 pub use scrub::ScrubState;
 pub use uses::UploadUse;
@@ -410,6 +410,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Forgets condemned packs. Their files must be gone, durably.
     async fn forget_condemned(&self, packs: Vec<PackId>) -> Result<(), Error>;
 
+    /// Those of these packs that were ever condemned, forgotten or not. Reads the whole journal.
+    async fn ever_condemned(&self, packs: Vec<PackId>) -> Result<Vec<PackId>, Error>;
+
     /// Quarantines records of a live pack: objects that are located there are located nowhere until another pack brings
     /// them, and no rebuild locates them there again. Durable on return. How many records were not quarantined before;
     /// 0 for a pack that is not live.
@@ -417,6 +420,16 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// [`Error::BadRequest`] for more than [`MAX_DAMAGE_OBJECTS`].
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error>;
+
+    /// Uses records of a live pack again, of objects that are located nowhere: they are located there from now on, and what was
+    /// quarantined of them is so no longer. Durable on return, but for places of what was not quarantined. As with a new pack, no
+    /// mark that is active lets the pack be condemned. How many were quarantined; nothing is done with a pack that is not live.
+    ///
+    /// The places must have the ordinals that the other places in this pack go by.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for more than [`MAX_DAMAGE_OBJECTS`].
+    async fn readmit(&self, records: IntactRecords) -> Result<u64, Error>;
 
     /// Up to `limit` quarantined records whose objects are located nowhere, one for each record, by pack.
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error>;

@@ -5,6 +5,7 @@
 
 use imprint_content::{NodeId, ObjectId};
 
+use super::Location;
 use super::VersionKey;
 use crate::{PackId, pack::Purpose};
 
@@ -196,7 +197,20 @@ pub struct Damage {
     pub found_unix_ms: i64,
 }
 
-/// Most objects in one [`Damage`]: they must fit into a journal entry.
+/// Records of one pack that were read just now, and are what they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntactRecords {
+    /// The pack.
+    pub pack: PackId,
+    /// What they are records of.
+    pub kind: Purpose,
+    /// The objects, at most [`MAX_DAMAGE_OBJECTS`], and where they are in this pack.
+    pub objects: Vec<(ObjectId, Location)>,
+    /// The server's clock, milliseconds since 1970.
+    pub read_unix_ms: i64,
+}
+
+/// Most objects in one [`Damage`] or [`IntactRecords`]: they must fit into a journal entry.
 pub const MAX_DAMAGE_OBJECTS: usize = 32 << 10;
 
 /// A quarantined record whose object is located nowhere: every push is asked to send it.

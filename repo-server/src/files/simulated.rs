@@ -153,6 +153,20 @@ impl Simulated {
         true
     }
 
+    /// Puts a file where there is none, likewise. Whether there was none.
+    pub(crate) fn put_file(&self, path: &Path, content: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.file(path).is_ok() || state.directory(parent(path)).is_err() {
+            return false;
+        }
+        state.inodes.push(Inode::durable(content.to_vec()));
+        let entry = Entry::File(state.inodes.len() - 1);
+        let (Some(name), Ok(directory)) = (path.file_name(), state.directory(parent(path))) else { return false };
+        directory.now.insert(name.to_owned(), entry);
+        directory.durable.insert(name.to_owned(), entry);
+        true
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Error, PackId,
     catalog::Location,
+    files::Files,
     pack::{HEADER_BYTES, decode_record, read_index, record_length},
     store::{
         check,
@@ -33,6 +34,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Harmed {
     packs: HashMap<PackId, HashSet<ObjectId>>,
+    /// The files as they were before.
+    originals: HashMap<PackId, Vec<u8>>,
+    /// The catalog may have been derived from what was left.
+    is_derived: bool,
     /// Everything was sent again: nothing is excused any more.
     is_healed: bool,
 }
@@ -40,6 +45,15 @@ pub(super) struct Harmed {
 impl Harmed {
     pub(super) fn is_any(&self) -> bool {
         !self.packs.is_empty()
+    }
+
+    /// From now on the catalog may have been derived from what was left, with other places.
+    pub(super) fn catalog_was_derived(&mut self) {
+        self.is_derived |= self.is_any();
+    }
+
+    pub(super) const fn is_derived(&self) -> bool {
+        self.is_derived
     }
 
     /// Whether this place of an object explains that it cannot be read.
@@ -84,6 +98,9 @@ impl Session {
             Harm::Truncate => anywhere..record.bytes,
             Harm::Delete => 0..record.bytes,
         };
+        let original = Files::on(Arc::new(self.disk.clone()));
+        let original = original.read(&path).map_err(|error| Error::io("read", &path, error))?;
+        self.harmed.originals.entry(record.id).or_insert(original);
         let is_done = match harm {
             Harm::Delete => self.disk.lose_file(&path),
             Harm::Truncate => self.disk.alter(&path, |bytes| bytes.truncate(range.start as usize)),
@@ -103,6 +120,25 @@ impl Session {
             self.harmed.packs.entry(record.id).or_default().extend(hit);
         }
         Ok(())
+    }
+
+    /// Puts back the files that were harmed, also those that a collection has deleted since.
+    pub(super) fn put_back(&self) {
+        for (pack, original) in &self.harmed.originals {
+            let path = self.path_of(*pack);
+            if !self.disk.alter(&path, |bytes| bytes.clone_from(original)) {
+                self.disk.put_file(&path, original);
+            }
+        }
+    }
+
+    /// After [`put_back`](Self::put_back) and a scrub nothing is excused any more.
+    pub(super) async fn expect_mended(&mut self) -> Result<(), Trouble> {
+        self.scrub().await?;
+        let lost = self.process().store.catalog().unhealed_damage(8).await?;
+        ensure(lost.is_empty(), || format!("everything was put back, and yet: {lost:?}"))?;
+        self.harmed = Harmed::default();
+        self.check_everything().await
     }
 
     fn path_of(&self, pack: PackId) -> PathBuf {

@@ -99,6 +99,8 @@ pub(super) enum Operation {
         harm: Harm,
         at: u64,
     },
+    /// Whatever was harmed is put back as it was.
+    Mend,
     /// Whatever was harmed is found.
     Scrub,
     Restore {
@@ -195,6 +197,7 @@ fn any(random: &mut Random, has_damage: bool) -> Operation {
             };
             Operation::Harm { pack: any_version(random), harm, at: random.number() }
         }
+        190..192 if has_damage => Operation::Mend,
         190..200 => Operation::Scrub,
         _ => in_process(random),
     }

@@ -143,6 +143,7 @@ impl Session {
         match operation {
             Operation::Reopen => self.reopen(),
             Operation::Rebuild => self.rebuild(),
+            Operation::Mend => self.mend(),
             Operation::KeepIndex => {
                 // Not while RocksDB may change its files.
                 self.close();
@@ -346,6 +347,7 @@ impl Session {
     }
 
     fn rebuild(&mut self) -> Result<(), Trouble> {
+        self.harmed.catalog_was_derived();
         self.close();
         if !self.disk.has_crashed() {
             match Process::rebuild(&self.disk, &self.place.path()) {
@@ -357,6 +359,17 @@ impl Session {
         }
         self.place.remove_former_indexes();
         self.reopen()
+    }
+
+    /// Somebody has a backup of the packs.
+    fn mend(&mut self) -> Result<(), Trouble> {
+        self.close();
+        self.put_back();
+        match self.harmed.is_derived() {
+            true => self.rebuild()?,
+            false => self.reopen()?,
+        }
+        self.wait_for(async |session| session.expect_mended().await)
     }
 
     /// Streams and process end, whatever they were doing.
@@ -408,6 +421,7 @@ impl Session {
             1 => Loss::Nothing,
             _ => Loss::Random(random.number()),
         };
+        self.harmed.catalog_was_derived();
         self.disk = self.disk.after_crash(&mut loss);
         self.place.lose(IndexLoss::of(random.below(4) as usize, random.number()));
     }

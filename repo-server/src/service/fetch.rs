@@ -31,13 +31,22 @@ pub(super) async fn tree(
         Some(key) => Some(store.version(convert::version_key(Some(key))?).await?),
         None => None,
     };
-    let walk = store.walk_tree(&version, have.as_ref()).await?;
+    let walk = noting_damage(store, store.walk_tree(&version, have.as_ref())).await?;
     let state = (service, walk, request.with_stored_lengths);
     let messages = stream::try_unfold(state, |(service, mut walk, with_lengths)| async move {
-        let message = service.unless_stopped(next_pieces(&service.store, &mut walk, with_lengths)).await??;
+        let pieces = noting_damage(&service.store, next_pieces(&service.store, &mut walk, with_lengths));
+        let message = service.unless_stopped(pieces).await??;
         Ok::<_, Error>((!message.pieces.is_empty()).then_some((message, (service, walk, with_lengths))))
     });
     Ok(messages.map_err(Status::from).boxed())
+}
+
+/// Reads for a client. What cannot be read is quarantined before the client hears of it: it is told to push it again.
+async fn noting_damage<T>(store: &Store, reading: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match reading.await {
+        Ok(read) => Ok(read),
+        Err(error) => Err(store.met(error).await),
+    }
 }
 
 async fn next_pieces(store: &Store, walk: &mut TreeWalk, with_lengths: bool) -> Result<v1::FetchTreeResponse, Error> {
@@ -86,14 +95,15 @@ async fn serve_chunks(
 ) -> Result<(), Status> {
     let Some(mut request) = service.unless_stopped(requests.message()).await?? else { return Ok(()) };
     let version: VersionRecord = service.store.version(convert::version_key(request.version.take())?).await?;
-    let mut reader = service.store.read_chunks(&version).await?;
+    let mut reader = noting_damage(&service.store, service.store.read_chunks(&version)).await?;
     loop {
         if request.offsets.len() > MAX_FETCH_OFFSETS {
             return Err(convert::bad(format!("at most {MAX_FETCH_OFFSETS} chunks may be asked for at once")).into());
         }
         // Only while a request is served: a client that writes to a slow disk keeps nobody out.
         let turn = service.turn("fetches", &service.fetches, service.limits.fetches).await?;
-        if service.unless_stopped(answer(&mut reader, &request.offsets, answers)).await?? == Reader::Gone {
+        let answering = noting_damage(&service.store, answer(&mut reader, &request.offsets, answers));
+        if service.unless_stopped(answering).await?? == Reader::Gone {
             return Ok(());
         }
         drop(turn);

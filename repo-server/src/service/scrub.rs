@@ -206,6 +206,7 @@ const fn report_message(report: &ScrubReport) -> v1::ScrubReport {
         too_new_packs: report.too_new_packs,
         new_objects: report.new_objects,
         unhealed_objects: report.unhealed_objects,
+        readmitted_objects: report.readmitted_objects,
         versions: report.versions,
         damaged_versions: report.damaged_versions,
     }

@@ -61,6 +61,8 @@ pub struct Store {
     collecting: Arc<tokio::sync::Mutex<()>>,
     /// Held by the one scrub that runs.
     scrubbing: Arc<tokio::sync::Mutex<()>>,
+    /// Held by who looks at what a reader could not read.
+    met: Arc<tokio::sync::Mutex<scrub::Met>>,
 }
 
 impl Store {
@@ -83,6 +85,7 @@ impl Store {
             blocking,
             collecting: Arc::default(),
             scrubbing: Arc::default(),
+            met: Arc::default(),
         }
     }
 

@@ -29,6 +29,9 @@ pub struct RecoverOutcome {
 }
 
 /// Deletes the packs that were condemned, and adds those that were sealed but not recorded: a crash leaves both.
+///
+/// The catalog forgets a condemned pack when its file is gone, the journal does not. Who brings such a file back, with others out of
+/// a backup, must not bring the pack back: objects would be placed in it, and the next rebuild would leave it out.
 pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome, Error> {
     super::reclaim::delete_condemned(store).await?;
     let known: HashSet<PackId> = store.catalog.packs().await?.iter().map(|pack| pack.id).collect();
@@ -37,7 +40,15 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
     for lost in known.difference(&on_storage) {
         warn!(pack = %lost, "a pack that the catalog knows is missing");
     }
-    index(store, stored.into_iter().filter(|pack| !known.contains(pack)).collect()).await
+    let mut unknown: Vec<PackId> = stored.into_iter().filter(|pack| !known.contains(pack)).collect();
+    if !unknown.is_empty() {
+        for pack in store.catalog.ever_condemned(unknown.clone()).await? {
+            warn!(%pack, "a pack that a collection had given up was put back; nothing needs it, and it is deleted");
+            store.packs.delete(pack).await?;
+            unknown.retain(|unknown| *unknown != pack);
+        }
+    }
+    index(store, unknown).await
 }
 
 /// Fills an empty catalog, whose journal was replayed, from all packs.

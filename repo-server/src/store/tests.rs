@@ -20,6 +20,7 @@ use crate::{
 
 mod damage;
 mod interposed;
+mod put_back;
 mod reclaim;
 mod scrub;
 mod scrub_faults;

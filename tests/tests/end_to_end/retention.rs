@@ -305,7 +305,7 @@ async fn a_damaged_chunk_is_healed_by_a_push_whose_base_has_it() {
     drop(store);
 
     let client = Client::embedded(&directory).await;
-    assert_eq!(client.verify("lab/pc@1").await.unwrap_err().reason(), "OBJECT_MISSING");
+    assert_eq!(client.verify("lab/pc@1").await.unwrap_err().reason(), "OBJECT_DAMAGED");
     let pushed = client.push(&sources[0], "lab/pc").await;
     assert_eq!((pushed.base, pushed.new_chunks), (Some(1), 1), "only that chunk is sent");
     for version in ["lab/pc@1", "lab/pc@2"] {

@@ -120,6 +120,24 @@ fn a_healthy_repository_is_clean() {
     assert!(text.starts_with("read ") && text.trim_end().ends_with("3 versions, all whole"), "{text}");
 }
 
+/// Journal and catalog say the same, and neither names what is gone.
+#[test]
+fn a_repository_that_gave_space_back_is_clean() {
+    let home = Home::new();
+    let server = Server::start_with(&home.repository(), &["--grace", "0m", "--gc-every", "off"]);
+    let mut client = Home::with_repository(server.url());
+    for (disk, image) in [(&disks().v1, "lab/pc"), (&disks().v2, "lab/pc"), (&disks().v1, "lab/other")] {
+        client.ok([Path::new("push"), disk, Path::new(image)]);
+    }
+    client.ok(["remove", "lab/pc@2"]);
+    assert!(client.result(["gc"])["deleted_packs"].as_u64() > Some(0));
+    assert!(server.stop().success());
+    let ended = check_unchanged(&home.repository());
+    assert_eq!((ended.code(), ended.events().len()), (0, 1), "{ended}");
+    client.use_repository(home.repository().to_str().unwrap());
+    assert_eq!(scrub(&client).code(), 0);
+}
+
 /// What can happen to a pack, in the middle of it or at its ends.
 fn harms(pack: &Path, random: &mut Random) -> Vec<Damage> {
     let length = length(pack);
@@ -179,6 +197,59 @@ fn damage_of_packs_is_found_with_the_versions_that_suffer_and_healed_by_the_next
         }
     }
     assert!(harmed >= 8, "{harmed} damages");
+}
+
+/// What the hint of a failed restore says: no scrub is needed before the push.
+#[test]
+fn what_a_restore_could_not_read_is_healed_by_the_next_push() {
+    let (home, versions) = with_versions();
+    let pristine = home.place("pristine");
+    copy(&home.repository(), &pristine);
+    let target = home.place("restored.raw");
+    for pack in packs(&home.repository()) {
+        for damage in [Damage::Remove, Damage::Truncate(0), Damage::Flip(64 + 10)] {
+            let _ = fs::remove_dir_all(home.repository());
+            copy(&pristine, &home.repository());
+            damage.inflict(&pack);
+            let what = format!("{damage:?} of {}", pack.display());
+            let damaged = unreadable(&home, &versions);
+            assert!(!damaged.is_empty(), "{what}");
+            push_all(&home, &versions);
+            for (reference, disk) in &versions {
+                let _ = fs::remove_file(&target);
+                home.ok([Path::new("restore"), Path::new(reference), &target]);
+                assert_same(&target, disk);
+            }
+            assert_eq!(scrub(&home).code(), 0, "{what}");
+        }
+    }
+}
+
+/// From a backup of the repository, or from where somebody had moved it.
+#[test]
+fn a_pack_that_is_put_back_is_used_again() {
+    let (home, versions) = with_versions();
+    let all = packs(&home.repository());
+    let pristine = home.place("pristine");
+    copy(&home.repository(), &pristine);
+    all.iter().for_each(|pack| Damage::Remove.inflict(pack));
+    assert_eq!(scrub(&home).code(), 8);
+    assert_eq!(unreadable(&home, &versions).len(), 3);
+    for pack in &all {
+        let name = pack.strip_prefix(home.repository()).unwrap();
+        fs::copy(pristine.join(name), pack).unwrap();
+    }
+    let scrubbed = scrub(&home);
+    assert_eq!(scrubbed.code(), 0, "{scrubbed}");
+    let stored = home.result(["stats"]);
+    let objects = stored["chunks"].as_u64().unwrap() + stored["nodes"].as_u64().unwrap();
+    assert_eq!(scrubbed.last_event("result")["readmitted_objects"], objects, "{scrubbed}");
+    assert_eq!(check_unchanged(&home.repository()).code(), 0);
+    assert_eq!(unreadable(&home, &versions), [""; 0]);
+    let rebuilt =
+        Command::new(program("imprint-server")).args(["rebuild", "--data"]).arg(home.repository()).output().unwrap();
+    assert!(rebuilt.status.success(), "{rebuilt:?}");
+    assert_eq!(unreadable(&home, &versions), [""; 0], "the journal says so too");
 }
 
 fn copy(from: &Path, to: &Path) {

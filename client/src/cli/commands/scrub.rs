@@ -202,6 +202,7 @@ struct Report {
     too_new_packs: u64,
     new_objects: u64,
     unhealed_objects: u64,
+    readmitted_objects: u64,
     versions: u64,
     damaged_versions: u64,
 }
@@ -221,6 +222,7 @@ impl From<&ScrubReport> for Report {
             too_new_packs: report.too_new_packs,
             new_objects: report.new_objects,
             unhealed_objects: report.unhealed_objects,
+            readmitted_objects: report.readmitted_objects,
             versions: report.versions,
             damaged_versions: report.damaged_versions,
         }
@@ -252,6 +254,10 @@ impl fmt::Display for Report {
         if self.known_packs > 0 {
             write!(f, "\n{} with damage that was known", counted(self.known_packs, "pack"))?;
         }
+        if self.readmitted_objects > 0 {
+            let objects = counted(self.readmitted_objects, "object");
+            write!(f, "\n{objects} that had been damaged or missing can be read again, and are used")?;
+        }
         if self.too_new_packs > 0 {
             write!(f, "\n{} of a newer format not looked at", counted(self.too_new_packs, "pack"))?;
         }
@@ -279,6 +285,11 @@ mod tests {
             text.starts_with("read 500 MiB in 9 packs; 2 versions, 1 damaged; 1 pack damaged, 1 of them missing\n")
         );
         assert!(text.contains("push an image"), "{text}");
+        let back = ScrubReport { readmitted_objects: 2, ..report };
+        let text = Report::from(&back).to_string();
+        assert!(
+            text.ends_with("all whole\n2 objects that had been damaged or missing can be read again, and are used")
+        );
         let known = ScrubReport { known_packs: 1, unhealed_objects: 3, ..report };
         assert!(!Report::from(&known).has_damage());
     }

@@ -7,14 +7,17 @@ use imprint_content::ObjectId;
 use super::{
     Inner,
     decisions::Plan,
+    lock,
+    objects::put_locations,
     reading::{Reading, bad},
 };
 use crate::{
     Error, PackId,
     catalog::{
-        Candidate, Damage, DamagedObject, MAX_DAMAGE_OBJECTS, PackRecord,
+        Candidate, Damage, DamagedObject, IntactRecords, Location, MAX_DAMAGE_OBJECTS, PackRecord,
         journal::Decision,
         keys::{self, Table},
+        rocks::Batch,
         values,
     },
     pack::Purpose,
@@ -44,6 +47,51 @@ impl Inner {
             }
             Ok(Plan::Decide(Decision::Quarantined(Damage { objects, ..damage }), new))
         })
+    }
+
+    /// Under the lock of decisions, like a condemnation: a mark that has met these objects nowhere must not let their
+    /// pack go, so it is stamped before anything else.
+    pub(super) fn readmit(&self, records: &IntactRecords) -> Result<u64, Error> {
+        let IntactRecords { pack, kind, ref objects, read_unix_ms } = *records;
+        if objects.len() > MAX_DAMAGE_OBJECTS {
+            return Err(Error::BadRequest(format!("more than {MAX_DAMAGE_OBJECTS} records at once")));
+        }
+        let mut journal = self.decisions()?;
+        let lost = self.located_nowhere(kind, objects)?;
+        if lost.is_empty() || !self.live_packs().contains(&pack) {
+            return Ok(0);
+        }
+        lock(&self.marks)?.stamp(&[pack]);
+        let quarantined = self.read().quarantined_in(pack)?;
+        let readmitted: Vec<ObjectId> =
+            lost.iter().map(|(id, _)| *id).filter(|id| quarantined.contains(&(kind, *id))).collect();
+        // Again: a push may have brought some of them meanwhile.
+        let place = |batch: &mut Batch| {
+            put_locations(kind, self.located_nowhere(kind, &lost)?.iter(), batch);
+            Ok::<_, Error>(())
+        };
+        let count = readmitted.len() as u64;
+        if readmitted.is_empty() {
+            let _holds = lock(&self.holds)?;
+            let mut batch = Batch::default();
+            place(&mut batch)?;
+            self.write(batch)?;
+        } else {
+            let decision = Decision::Readmitted { pack, kind, objects: readmitted, readmitted_unix_ms: read_unix_ms };
+            let position = journal.append(&decision)?;
+            self.apply(position, &decision, |_, batch| place(batch))?;
+        }
+        Ok(count)
+    }
+
+    fn located_nowhere(
+        &self,
+        kind: Purpose,
+        objects: &[(ObjectId, Location)],
+    ) -> Result<Vec<(ObjectId, Location)>, Error> {
+        let places = self.locate(kind, &objects.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+        let lost = objects.iter().zip(places).filter(|(_, place)| place.is_none());
+        Ok(lost.map(|(object, _)| *object).collect())
     }
 
     pub(super) fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {

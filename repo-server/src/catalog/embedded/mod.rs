@@ -23,9 +23,9 @@ use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName};
 
 use super::{
-    Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd, MarkId, NewVersion,
-    PackContents, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord, UploadState, UploadUse,
-    VersionKey, VersionRecord,
+    Candidate, Catalog, Condemnation, Damage, DamagedObject, ImageRecord, IntactRecords, Location, Mark, MarkEnd,
+    MarkId, NewVersion, PackContents, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord,
+    UploadState, UploadUse, VersionKey, VersionRecord,
     active_marks::ActiveMarks,
     journal::{Journal, Position},
     keys,
@@ -351,8 +351,16 @@ impl Catalog for EmbeddedCatalog {
         self.run(move |inner| inner.forget_condemned(&packs)).await
     }
 
+    async fn ever_condemned(&self, packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
+        self.run(move |inner| inner.ever_condemned(packs)).await
+    }
+
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error> {
         self.run(move |inner| inner.quarantine(damage)).await
+    }
+
+    async fn readmit(&self, records: IntactRecords) -> Result<u64, Error> {
+        self.run(move |inner| inner.readmit(&records)).await
     }
 
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {

@@ -18,7 +18,7 @@ use crate::{
     catalog::{
         Candidate, Condemnation, FinishedMark, Mark, MarkEnd, MarkId, Refusal, Root, RootKind, VersionCounts,
         VersionKey, VersionRecord,
-        journal::Decision,
+        journal::{Decision, Position},
         keys::{self, Table},
         rocks::Batch,
         values,
@@ -139,6 +139,20 @@ impl Inner {
         let mut batch = Batch::default();
         packs.iter().for_each(|pack| batch.delete(&keys::condemned(*pack)));
         self.write(batch)
+    }
+}
+
+impl Inner {
+    pub(super) fn ever_condemned(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
+        let entries = lock(&self.journal)?.read_from(Position::START)?;
+        let mut condemned = HashSet::new();
+        for entry in entries {
+            if let (_, Decision::PacksCondemned { packs, .. }) = entry? {
+                condemned.extend(packs);
+            }
+        }
+        packs.retain(|pack| condemned.contains(pack));
+        Ok(packs)
     }
 }
 

@@ -76,6 +76,9 @@ pub(super) fn apply(
             packs.iter().try_for_each(|pack| condemn_pack(reading, *pack, batch))?;
         }
         Decision::Quarantined(damage) => quarantine(reading, damage, batch)?,
+        Decision::Readmitted { pack, kind, objects, .. } => {
+            objects.iter().for_each(|id| batch.delete(&keys::quarantined(*pack, *kind, id)));
+        }
         Decision::GraceSet { grace_ms, .. } => batch.put(&keys::grace(), &grace_ms.to_le_bytes()),
         Decision::MarkFinished(mark) => batch.put(&keys::finished_mark(), &values::encode_finished_mark(mark)),
     }

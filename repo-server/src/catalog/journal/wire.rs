@@ -15,12 +15,12 @@ use crate::{
 
 #[derive(Clone, PartialEq, Message)]
 struct EntryMessage {
-    #[prost(oneof = "DecisionMessage", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "DecisionMessage", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     decision: Option<DecisionMessage>,
 }
 
 /// The highest field of [`EntryMessage`].
-const LAST_KNOWN_DECISION: u32 = 12;
+const LAST_KNOWN_DECISION: u32 = 13;
 
 #[derive(Clone, PartialEq, Oneof)]
 enum DecisionMessage {
@@ -48,6 +48,8 @@ enum DecisionMessage {
     MarkFinished(MarkFinishedMessage),
     #[prost(message, tag = "12")]
     GraceSet(GraceSetMessage),
+    #[prost(message, tag = "13")]
+    Readmitted(ReadmittedMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -109,6 +111,19 @@ struct QuarantinedMessage {
     why: String,
     #[prost(int64, tag = "5")]
     found_unix_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadmittedMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    pack: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    /// 32 bytes each.
+    #[prost(bytes = "vec", tag = "3")]
+    objects: Vec<u8>,
+    #[prost(int64, tag = "4")]
+    readmitted_unix_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -183,6 +198,12 @@ impl From<&Decision> for DecisionMessage {
                 condemned_unix_ms: *condemned_unix_ms,
             }),
             Decision::Quarantined(damage) => Self::Quarantined(damage.into()),
+            Decision::Readmitted { pack, kind, objects, readmitted_unix_ms } => Self::Readmitted(ReadmittedMessage {
+                pack: pack.as_bytes().to_vec(),
+                kind: kind.number().into(),
+                objects: join(objects),
+                readmitted_unix_ms: *readmitted_unix_ms,
+            }),
             Decision::MarkFinished(mark) => Self::MarkFinished(MarkFinishedMessage {
                 finished_unix_ms: mark.finished_unix_ms,
                 versions: mark.counts.versions,
@@ -227,6 +248,10 @@ impl TryFrom<DecisionMessage> for Decision {
                 condemned_unix_ms: condemned.condemned_unix_ms,
             },
             DecisionMessage::Quarantined(damage) => Self::Quarantined(damage.try_into()?),
+            DecisionMessage::Readmitted(records) => {
+                let (pack, kind, objects) = split_records(&records.pack, records.kind, &records.objects)?;
+                Self::Readmitted { pack, kind, objects, readmitted_unix_ms: records.readmitted_unix_ms }
+            }
             DecisionMessage::MarkFinished(mark) => Self::MarkFinished(FinishedMark {
                 finished_unix_ms: mark.finished_unix_ms,
                 counts: VersionCounts { versions: mark.versions, purged: mark.purged },
@@ -280,7 +305,7 @@ impl From<&Damage> for QuarantinedMessage {
         Self {
             pack: damage.pack.as_bytes().to_vec(),
             kind: damage.kind.number().into(),
-            objects: damage.objects.iter().flat_map(ObjectId::as_bytes).copied().collect(),
+            objects: join(&damage.objects),
             why: damage.why.clone(),
             found_unix_ms: damage.found_unix_ms,
         }
@@ -291,17 +316,22 @@ impl TryFrom<QuarantinedMessage> for Damage {
     type Error = DecodeError;
 
     fn try_from(message: QuarantinedMessage) -> Result<Self, DecodeError> {
-        let what = "quarantined records";
-        let kind = u8::try_from(message.kind).map_err(|_| DecodeError::invalid(what, "no kind of object"))?;
-        let objects = split(&message.objects, what)?;
-        Ok(Self {
-            pack: PackId::from_slice(&message.pack).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))?,
-            kind: Purpose::from_number(kind)?,
-            objects: objects.into_iter().map(ObjectId::from_bytes).collect(),
-            why: message.why,
-            found_unix_ms: message.found_unix_ms,
-        })
+        let (pack, kind, objects) = split_records(&message.pack, message.kind, &message.objects)?;
+        Ok(Self { pack, kind, objects, why: message.why, found_unix_ms: message.found_unix_ms })
     }
+}
+
+/// Records of one pack.
+fn split_records(pack: &[u8], kind: u32, objects: &[u8]) -> Result<(PackId, Purpose, Vec<ObjectId>), DecodeError> {
+    let what = "quarantined records";
+    let pack = PackId::from_slice(pack).ok_or(DecodeError::invalid("pack id", "not 16 bytes long"))?;
+    let kind = u8::try_from(kind).map_err(|_| DecodeError::invalid(what, "no kind of object"))?;
+    let objects = split(objects, what)?.into_iter().map(ObjectId::from_bytes).collect();
+    Ok((pack, Purpose::from_number(kind)?, objects))
+}
+
+fn join(objects: &[ObjectId]) -> Vec<u8> {
+    objects.iter().flat_map(ObjectId::as_bytes).copied().collect()
 }
 
 /// Ids that stand back to back.

@@ -1,6 +1,6 @@
 use super::sample::*;
 use crate::{
-    catalog::{Catalog, Condemnation, Damage, MAX_DAMAGE_OBJECTS, Refusal},
+    catalog::{Catalog, Condemnation, Damage, IntactRecords, MAX_DAMAGE_OBJECTS, Refusal},
     pack::Purpose,
 };
 
@@ -76,8 +76,58 @@ pub(crate) async fn a_pack_with_unhealed_damage_is_not_condemned(catalog: &dyn C
     assert_eq!(unhealed(catalog).await, 1, "the damage of a condemned pack is forgotten with it");
 }
 
+/// As after a scrub has read the whole pack, and found these chunks intact.
+async fn readmit(catalog: &dyn Catalog, seed: u8, all: &[u64], intact: &[u64]) -> u64 {
+    let pack = pack(seed, Purpose::Chunks);
+    let mut objects = objects(&pack, all);
+    objects.retain(|(id, _)| intact.iter().any(|chunk| object(*chunk) == *id));
+    let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+    catalog.readmit(records).await.unwrap()
+}
+
+pub(crate) async fn a_record_that_is_found_intact_is_used_again(catalog: &dyn Catalog) {
+    add_chunks(catalog, 1, &[1, 2, 3], None).await;
+    add_chunks(catalog, 2, &[3], None).await;
+    assert_eq!(quarantine(catalog, 1, &[1, 2, 3]).await, 3);
+    assert_eq!(unhealed(catalog).await, 2);
+    let before = catalog.locate(Purpose::Chunks, vec![object(3)]).await.unwrap();
+    assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 3]).await, 1, "what is located elsewhere stays there");
+    assert_eq!(packs_of(catalog, &[1, 2, 3]).await, [Some(1), None, Some(2)]);
+    assert_eq!(catalog.locate(Purpose::Chunks, vec![object(3)]).await.unwrap(), before);
+    assert_eq!(unhealed(catalog).await, 1);
+    assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 3]).await, 0, "a repetition changes nothing");
+    assert_eq!(quarantine(catalog, 1, &[1]).await, 1, "it can be damaged again");
+    assert_eq!(readmit(catalog, 9, &[1], &[1]).await, 0, "no such pack");
+    assert_eq!(packs_of(catalog, &[1]).await, [None]);
+}
+
+/// Nobody had found it damaged: only its place was lost.
+pub(crate) async fn an_intact_record_of_a_lost_object_is_used(catalog: &dyn Catalog) {
+    add_chunks(catalog, 1, &[1, 2], None).await;
+    add_chunks(catalog, 2, &[1], None).await;
+    quarantine(catalog, 2, &[1]).await;
+    assert_eq!(packs_of(catalog, &[1]).await, [None]);
+    assert_eq!(readmit(catalog, 1, &[1, 2], &[1, 2]).await, 0, "nothing of this pack was quarantined");
+    assert_eq!((packs_of(catalog, &[1]).await, unhealed(catalog).await), (vec![Some(1)], 0));
+}
+
+/// The mark has met the object nowhere, so that it has not marked it.
+pub(crate) async fn a_pack_whose_records_came_back_is_newer_than_the_mark(catalog: &dyn Catalog) {
+    add_chunks(catalog, 1, &[1], None).await;
+    quarantine(catalog, 1, &[1]).await;
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(readmit(catalog, 1, &[1], &[1]).await, 1);
+    assert_eq!(condemn(catalog, mark.id, 1, &[1], &[]).await, Condemnation::Refused(Refusal::Stamped));
+    let next = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, next.id, 1, &[1], &[]).await, Condemnation::Condemned);
+    assert_eq!(readmit(catalog, 1, &[1], &[1]).await, 0, "it is gone");
+}
+
 pub(crate) async fn damage_comes_in_bounded_pieces(catalog: &dyn Catalog) {
     let objects = vec![object(1); MAX_DAMAGE_OBJECTS + 1];
     let damage = Damage { pack: pack_id(1), kind: Purpose::Nodes, objects, why: "a test".into(), found_unix_ms: NOW };
     assert_eq!(reason(catalog.quarantine(damage).await), "BAD_REQUEST");
+    let objects = vec![super::sample::objects(&pack(1, Purpose::Nodes), &[1])[0]; MAX_DAMAGE_OBJECTS + 1];
+    let records = IntactRecords { pack: pack_id(1), kind: Purpose::Nodes, objects, read_unix_ms: NOW };
+    assert_eq!(reason(catalog.readmit(records).await), "BAD_REQUEST");
 }

@@ -67,6 +67,8 @@ pub(crate) async fn a_pack_on_which_nothing_rests_is_condemned(catalog: &dyn Cat
     assert_eq!(catalog.packs().await.unwrap().len(), 1);
     catalog.forget_condemned(vec![pack_id(1)]).await.unwrap();
     assert_eq!(catalog.condemned_packs().await.unwrap(), []);
+    let ever = catalog.ever_condemned([2, 1, 9].map(pack_id).into()).await.unwrap();
+    assert_eq!(ever, [pack_id(1)]);
 }
 
 pub(crate) async fn a_held_pack_is_not_condemned(catalog: &dyn Catalog) {

@@ -40,6 +40,7 @@ struct State {
     purged: u64,
     grace: Option<Duration>,
     condemned: BTreeSet<PackId>,
+    ever_condemned: BTreeSet<PackId>,
     quarantined: BTreeMap<(PackId, u8, ObjectId), String>,
     verified: BTreeMap<PackId, i64>,
     scrub: ScrubState,

@@ -8,8 +8,8 @@ use super::State;
 use crate::{
     Error, UploadId,
     catalog::{
-        Candidate, Condemnation, Damage, DamagedObject, FinishedMark, Location, MAX_DAMAGE_OBJECTS, Mark, MarkEnd,
-        MarkId, PackRecord, Refusal, Root, RootKind, VersionCounts, VersionKey, VersionRecord,
+        Candidate, Condemnation, Damage, DamagedObject, FinishedMark, IntactRecords, Location, MAX_DAMAGE_OBJECTS,
+        Mark, MarkEnd, MarkId, PackRecord, Refusal, Root, RootKind, VersionCounts, VersionKey, VersionRecord,
     },
     pack::Purpose,
 };
@@ -86,6 +86,7 @@ impl State {
         self.packs.remove(&pack);
         self.verified.remove(&pack);
         self.condemned.insert(pack);
+        self.ever_condemned.insert(pack);
         self.chunks.retain(|_, place| place.pack != pack);
         self.nodes.retain(|_, place| place.pack != pack);
         self.quarantined.retain(|(damaged, ..), _| *damaged != pack);
@@ -138,6 +139,25 @@ impl State {
             }
         }
         Ok(new)
+    }
+
+    pub(super) fn readmit(&mut self, records: IntactRecords) -> Result<u64, Error> {
+        let IntactRecords { pack, kind, objects, .. } = records;
+        if objects.len() > MAX_DAMAGE_OBJECTS {
+            return Err(Error::BadRequest(format!("more than {MAX_DAMAGE_OBJECTS} records at once")));
+        }
+        if !self.packs.contains_key(&pack) {
+            return Ok(0);
+        }
+        let mut readmitted = 0;
+        for (id, place) in objects {
+            if self.locate(kind, &[id])[0].is_none() {
+                readmitted += u64::from(self.quarantined.remove(&(pack, kind.number(), id)).is_some());
+                self.objects(kind).insert(id, place);
+                self.marks.stamp(&[pack]);
+            }
+        }
+        Ok(readmitted)
     }
 
     pub(super) fn unhealed_damage(&self) -> impl Iterator<Item = DamagedObject> {

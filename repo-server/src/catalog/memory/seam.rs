@@ -9,9 +9,9 @@ use super::{Image, MemoryCatalog, Tag};
 use crate::{
     Error, PackId, UploadId,
     catalog::{
-        Candidate, Catalog, Condemnation, DEFAULT_GRACE, Damage, DamagedObject, ImageRecord, Location, Mark, MarkEnd,
-        MarkId, NewVersion, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord, UploadState,
-        UploadUse, VersionKey, VersionRecord,
+        Candidate, Catalog, Condemnation, DEFAULT_GRACE, Damage, DamagedObject, ImageRecord, IntactRecords, Location,
+        Mark, MarkEnd, MarkId, NewVersion, PackRecord, RemovedVersion, ScrubState, TagRecord, Totals, UploadRecord,
+        UploadState, UploadUse, VersionKey, VersionRecord,
     },
     clock::now_unix_ms,
     pack::Purpose,
@@ -197,8 +197,17 @@ impl Catalog for MemoryCatalog {
         Ok(())
     }
 
+    async fn ever_condemned(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
+        packs.retain(|pack| self.state().ever_condemned.contains(pack));
+        Ok(packs)
+    }
+
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error> {
         self.state().quarantine(damage)
+    }
+
+    async fn readmit(&self, records: IntactRecords) -> Result<u64, Error> {
+        self.state().readmit(records)
     }
 
     async fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {

@@ -7,6 +7,7 @@
 //! a pack was verified is noted as soon as it was. So a scrub may end at any point, with the process or without, and the
 //! next one goes on. Nothing is locked: packs that a collection takes meanwhile are passed over.
 
+mod met;
 mod pace;
 mod packs;
 mod phase;
@@ -27,8 +28,9 @@ use crate::{
     catalog::{MarkEnd, PackRecord, ScrubState},
     clock::now_unix_ms,
 };
-use packs::{PackOutcome, PackScrubber};
+use packs::{IntactPart, PackOutcome, PackScrubber};
 
+pub(super) use met::Met;
 pub(super) use packs::{ReadPack, Throttle, damaged_pack, read_pack, unopened};
 pub(super) use versions::{Compared, walk_versions};
 
@@ -146,9 +148,9 @@ impl Store {
             let now = now_unix_ms();
             match scrubber.scrub(pack.id).await? {
                 PackOutcome::Gone => continue,
-                PackOutcome::Healthy(bytes, records) => report.verified(bytes, records),
-                PackOutcome::Damaged(bytes, records, damaged) => {
-                    report.verified(bytes, records);
+                PackOutcome::Healthy(intact) => report.verified(&intact),
+                PackOutcome::Damaged(intact, damaged) => {
+                    report.verified(&intact);
                     tell(damaged, found, report);
                 }
                 // Not verified, so that the next scrub tries again.
@@ -169,20 +171,29 @@ impl Store {
         found: &(dyn Fn(ScrubFinding) + Send + Sync),
         report: &mut ScrubReport,
     ) -> Result<Vec<PackRecord>, Error> {
-        let stored: HashSet<PackId> = self.packs.list().await?.into_iter().collect();
-        let (here, missing): (Vec<_>, Vec<_>) = due.into_iter().partition(|pack| stored.contains(&pack.id));
+        let (here, missing) = self.part_missing(due).await?;
         if missing.is_empty() {
             return Ok(here);
         }
-        // After the files were listed: what a collection has taken since is live no longer.
-        let live: HashSet<PackId> = self.catalog.packs().await?.into_iter().map(|pack| pack.id).collect();
-        let missing: Vec<PackId> = missing.into_iter().map(|pack| pack.id).filter(|pack| live.contains(pack)).collect();
         let now = now_unix_ms();
         for damaged in packs::missing(self, &missing).await? {
             tell(damaged, found, report);
         }
         self.catalog.note_verified(missing, now).await?;
         Ok(here)
+    }
+
+    /// Of packs that the catalog had, those that have files, and those that have none and are live.
+    async fn part_missing(&self, packs: Vec<PackRecord>) -> Result<(Vec<PackRecord>, Vec<PackId>), Error> {
+        let stored: HashSet<PackId> = self.packs.list().await?.into_iter().collect();
+        let (here, missing): (Vec<_>, Vec<_>) = packs.into_iter().partition(|pack| stored.contains(&pack.id));
+        // After the files were listed: what a collection has taken since is live no longer.
+        let live: HashSet<PackId> = match missing.is_empty() {
+            true => HashSet::new(),
+            false => self.catalog.packs().await?.into_iter().map(|pack| pack.id).collect(),
+        };
+        let missing = missing.into_iter().map(|pack| pack.id).filter(|pack| live.contains(pack)).collect();
+        Ok((here, missing))
     }
 
     async fn scrub_versions(
@@ -245,10 +256,11 @@ fn before(now: i64, age: Duration) -> i64 {
 }
 
 impl ScrubReport {
-    const fn verified(&mut self, bytes: u64, records: u64) {
+    const fn verified(&mut self, intact: &IntactPart) {
         self.packs += 1;
-        self.bytes += bytes;
-        self.records += records;
+        self.bytes += intact.bytes;
+        self.records += intact.records;
+        self.readmitted_objects += intact.readmitted;
     }
 }
 

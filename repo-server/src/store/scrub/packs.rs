@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Error, PackId,
-    catalog::{Damage, Location, MAX_DAMAGE_OBJECTS},
+    catalog::{Damage, IntactRecords, Location, MAX_DAMAGE_OBJECTS},
     clock::now_unix_ms,
     pack::{MAX_PACK_BYTES, PackDamage, PackPart, Purpose, VerifiedPack, verify},
     storage::{PackStorage, read_past_damage},
@@ -85,14 +85,30 @@ pub(in crate::store) async fn read_pack(
 
 /// What verifying a pack came to.
 pub(super) enum PackOutcome {
-    /// All of it is as it should be: bytes, records.
-    Healthy(u64, u64),
-    /// Bytes, records that are intact, and what is wrong.
-    Damaged(u64, u64, DamagedPack),
+    /// All of it is as it should be.
+    Healthy(IntactPart),
+    /// Something is wrong.
+    Damaged(IntactPart, DamagedPack),
     /// The file cannot be opened, so that nothing is known of what is in it.
     Unopened(DamagedPack),
     /// A collection took it meanwhile.
     Gone,
+}
+
+/// What was read of a pack.
+pub(super) struct IntactPart {
+    /// All its bytes.
+    pub(super) bytes: u64,
+    /// Records that are intact.
+    pub(super) records: u64,
+    /// Of them, those that were quarantined, and are used again.
+    pub(super) readmitted: u64,
+}
+
+impl IntactPart {
+    const fn none(bytes: u64) -> Self {
+        Self { bytes, records: 0, readmitted: 0 }
+    }
 }
 
 /// Verifies packs one after the other.
@@ -111,7 +127,8 @@ impl PackScrubber<'_> {
             Err(Error::PackMissing(_)) if !is_live(store, pack).await? => return Ok(PackOutcome::Gone),
             Err(Error::PackMissing(_)) => {
                 let mut found = missing(store, &[pack]).await?;
-                return Ok(found.pop().map_or(PackOutcome::Gone, |found| PackOutcome::Damaged(0, 0, found)));
+                let damaged = |found| PackOutcome::Damaged(IntactPart::none(0), found);
+                return Ok(found.pop().map_or(PackOutcome::Gone, damaged));
             }
             Err(error @ Error::Io { .. }) => return Ok(PackOutcome::Unopened(unopened(pack, &error))),
             Err(error) => return Err(error),
@@ -120,16 +137,48 @@ impl PackScrubber<'_> {
         let (repository, checked) = (store.repository, bytes.clone());
         let verified = match store.blocking.run(move || verify(repository, pack, length, &checked)).await {
             Ok(verified) => verified,
-            Err(newer) => return Ok(PackOutcome::Damaged(length, 0, too_new(pack, &newer))),
+            Err(newer) => return Ok(PackOutcome::Damaged(IntactPart::none(length), too_new(pack, &newer))),
         };
-        let records = verified.intact.len() as u64;
+        let readmitted = self.readmit(pack, &verified).await?;
+        let intact = IntactPart { bytes: length, records: verified.intact.len() as u64, readmitted };
         if verified.damage.is_empty() {
-            return Ok(PackOutcome::Healthy(length, records));
+            return Ok(PackOutcome::Healthy(intact));
         }
         if !is_live(store, pack).await? {
             return Ok(PackOutcome::Gone);
         }
-        Ok(PackOutcome::Damaged(length, records, self.damaged(pack, &verified, &bytes).await?))
+        Ok(PackOutcome::Damaged(intact, self.damaged(pack, &verified, &bytes).await?))
+    }
+
+    /// Uses what is intact and located nowhere: a file that was lost is back, a disk reads again what it could not, another
+    /// copy of the object was found damaged.
+    async fn readmit(&self, pack: PackId, verified: &VerifiedPack) -> Result<u64, Error> {
+        // What is found without header or footer has other ordinals; it is copied.
+        let Some(kind) = verified.purpose.filter(|_| !verified.has_structural_damage()) else { return Ok(0) };
+        let catalog = &self.store.catalog;
+        let mut lost = Vec::new();
+        for records in verified.intact.chunks(PAGE) {
+            let places = catalog.locate(kind, records.iter().map(|(id, _)| *id).collect()).await?;
+            for ((id, here), place) in records.iter().zip(places) {
+                match place {
+                    None => lost.push((*id, *here)),
+                    Some(place) if place.pack == pack && place != *here => {
+                        warn!(%pack, "the catalog has other places in this pack; `imprint-server rebuild` derives it anew");
+                        return Ok(0);
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        let mut readmitted = 0;
+        for objects in lost.chunks(MAX_DAMAGE_OBJECTS) {
+            let (objects, read_unix_ms) = (objects.to_vec(), now_unix_ms());
+            readmitted += catalog.readmit(IntactRecords { pack, kind, objects, read_unix_ms }).await?;
+        }
+        if readmitted > 0 {
+            info!(%pack, objects = readmitted, "what was quarantined in a pack is intact, and is used again");
+        }
+        Ok(readmitted)
     }
 
     async fn damaged(&self, pack: PackId, verified: &VerifiedPack, bytes: &Bytes) -> Result<DamagedPack, Error> {

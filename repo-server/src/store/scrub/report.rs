@@ -94,6 +94,8 @@ pub struct ScrubReport {
     pub new_objects: u64,
     /// Objects that are damaged or missing and that no push has brought again.
     pub unhealed_objects: u64,
+    /// Objects that had been found damaged or missing, and are intact where they were.
+    pub readmitted_objects: u64,
     /// Versions whose trees were walked: live ones, and those that can be brought back.
     pub versions: u64,
     /// Of them, those that need what is damaged.

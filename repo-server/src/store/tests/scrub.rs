@@ -11,6 +11,7 @@ use crate::{
     PackId,
     catalog::Location,
     pack::{HEADER_BYTES, PackPart, RECORD_HEADER_BYTES, TRAILER_BYTES},
+    store::pack_writer::PackWriter,
     store::scrub::{
         DamagedPack, DamagedVersion, PackState, ScrubControl, ScrubFinding, ScrubOptions, ScrubPhase, ScrubReport,
         ScrubScope,
@@ -49,6 +50,8 @@ async fn try_scrub(
 }
 
 pub(super) async fn scrub(store: &Store) -> (ScrubReport, Found) {
+    // What was verified in the millisecond in which a round begins belongs to it.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     let (report, found) = try_scrub(store, ALL, &ScrubControl::new()).await;
     (report.unwrap(), found)
 }
@@ -209,6 +212,114 @@ async fn each_damage_is_found_with_its_versions_and_healed_by_the_next_push() {
     }
 }
 
+/// Somebody moved a file and moves it back, or brings it from a backup: what is there and right is used, whatever was
+/// thought of it before.
+#[tokio::test]
+async fn a_pack_that_was_damaged_and_is_whole_again_is_used_again() {
+    for harm in HARMS {
+        for kind in [Purpose::Chunks, Purpose::Nodes] {
+            let store = memory_store();
+            let image = image_of(0..3000);
+            let version = push(&store, &image, None).await;
+            let at = match kind {
+                Purpose::Chunks => place_of_chunk(&store, 100).await,
+                Purpose::Nodes => place(&store, kind, version.content.root.into()).await,
+            };
+            let length = store.packs.length(at.pack).await.unwrap();
+            let good = store.packs.read_uncached(at.pack, 0..length).await.unwrap();
+            harm.inflict(&store, &at).await;
+            let store = reopened(&store);
+            let lost = scrub(&store).await.0.new_objects;
+            assert_eq!(lost > 0, harm.costs_records(), "{harm:?} {kind:?}");
+
+            if harm == Harm::Deleted {
+                store.packs.create(at.pack).await.unwrap().seal().await.unwrap();
+            }
+            change(&store, at.pack, |bytes| *bytes = good.to_vec()).await;
+            let (report, found) = scrub(&store).await;
+            assert_eq!(report.readmitted_objects, lost, "{harm:?} {kind:?}");
+            assert!(!report.has_damage() && found.packs.is_empty(), "{harm:?} {kind:?}: {report:?}");
+            assert_eq!(report.unhealed_objects, 0);
+            assert_whole(&store, &version, &image).await;
+            assert_eq!(scrub(&store).await.0.readmitted_objects, 0);
+            // And it can be given back like any other.
+            purge(&store, &version).await;
+            collect(&store).await;
+            assert_eq!(store.catalog().totals().await.unwrap().packs, 0, "{harm:?} {kind:?}");
+        }
+    }
+}
+
+/// Of two records of a chunk one is found damaged: nobody asks for it, since the other is there.
+#[tokio::test]
+async fn an_intact_copy_of_what_is_damaged_is_used() {
+    let store = memory_store();
+    let image = image_of(0..100);
+    let version = push(&store, &image, None).await;
+    let at = place_of_chunk(&store, 7).await;
+    let mut writer =
+        PackWriter::new(store.repository, store.packs.clone(), store.catalog.clone(), None, Purpose::Chunks);
+    writer.append(ChunkId::of(&content(7)).into(), &Payload::compress(&content(7))).await.unwrap();
+    writer.seal_all().await.unwrap();
+    let copy = place_of_chunk(&store, 7).await;
+    assert_ne!(copy.pack, at.pack, "the last copy has the place");
+    Harm::Payload.inflict(&store, &copy).await;
+    let (report, found) = scrub(&store).await;
+    let (second, _) = scrub(&store).await;
+    assert_eq!((report.new_objects, second.unhealed_objects), (1, 0), "{found:?}");
+    assert_eq!(place_of_chunk(&store, 7).await, at);
+    assert_whole(&store, &version, &image).await;
+}
+
+/// The error says that a push heals it, so it has to.
+#[tokio::test]
+async fn what_a_reader_meets_is_quarantined_exactly() {
+    for harm in HARMS.into_iter().filter(|harm| harm.costs_records()) {
+        let store = memory_store();
+        let images = [image_of(0..3000), image_of(5000..6000)];
+        let versions = [push(&store, &images[0], None).await, push(&store, &images[1], None).await];
+        let at = place_of_chunk(&store, 100).await;
+        harm.inflict(&store, &at).await;
+        let store = reopened(&store);
+        let error = try_read(&store, &versions[0]).await.unwrap_err();
+        let said = error.to_string();
+        assert_eq!(store.catalog().unhealed_damage(9).await.unwrap().len(), 0);
+        assert_eq!(store.met(error).await.to_string(), said, "the first reader hears what it met");
+        let met = store.catalog().unhealed_damage(usize::MAX).await.unwrap().len() as u64;
+        assert!(met > 0, "{harm:?}: {said}");
+        let next = try_read(&store, &versions[0]).await.unwrap_err();
+        assert!(matches!(store.met(next).await, Error::ObjectDamaged { pack, .. } if pack == at.pack), "{harm:?}");
+        assert_whole(&store, &versions[1], &images[1]).await;
+        let (report, _) = scrub(&store).await;
+        assert_eq!((report.new_objects, report.unhealed_objects), (0, met), "{harm:?}: a scrub finds nothing more");
+        push(&store, &images[0], Some(&versions[0])).await;
+        assert_whole(&store, &versions[0], &images[0]).await;
+    }
+}
+
+/// An error that nothing on the disk confirms takes nothing away; and a reader that tries again does not make us read it again.
+#[tokio::test]
+async fn a_pack_that_a_reader_blames_wrongly_stays_and_is_not_read_each_time() {
+    let store = memory_store();
+    let version = push(&store, &image_of(0..100), None).await;
+    let at = place_of_chunk(&store, 7).await;
+    for error in [
+        Error::RecordCorrupt { pack: at.pack, offset: 64, why: "a cable".into() },
+        Error::PackMissing(at.pack),
+        Error::ObjectMissing(version.content.root.into()),
+    ] {
+        let again = reopened(&store);
+        let said = error.to_string();
+        assert_eq!(again.met(error).await.to_string(), said);
+        assert_eq!(again.catalog().unhealed_damage(9).await.unwrap().len(), 0, "{said}");
+        assert_whole(&again, &version, &image_of(0..100)).await;
+    }
+    store.met(Error::PackMissing(at.pack)).await;
+    Harm::Payload.inflict(&store, &at).await;
+    store.met(Error::RecordCorrupt { pack: at.pack, offset: 64, why: "a test".into() }).await;
+    assert_eq!(store.catalog().unhealed_damage(9).await.unwrap().len(), 0, "it was read less than a minute ago");
+}
+
 #[tokio::test]
 async fn a_damaged_chunk_is_found_where_it_is() {
     let store = memory_store();
@@ -302,8 +413,6 @@ async fn a_scrub_that_was_stopped_is_continued_and_reads_each_pack_once() {
     push(&store, &image_of(5000..5100), None).await;
     let (report, _) = scrub(&reopened(&store)).await;
     assert_eq!((report.packs, report.recent_packs), (3, 5));
-    // What was verified in the millisecond in which a round begins belongs to it.
-    tokio::time::sleep(Duration::from_millis(2)).await;
     let (report, _) = scrub(&store).await;
     assert_eq!((report.packs, report.recent_packs), (8, 0), "the round was over: a new one");
 }

@@ -8,8 +8,11 @@ use std::{num::NonZero, path::Path};
 
 use super::*;
 use crate::catalog::{
-    FinishedMark, VersionCounts,
-    laws::{every_law, sample::*},
+    FinishedMark, IntactRecords, VersionCounts,
+    laws::{
+        every_law,
+        sample::{self, *},
+    },
 };
 
 const REPOSITORY: RepositoryId = RepositoryId::from_bytes([3; 16]);
@@ -114,6 +117,19 @@ async fn decide_things(catalog: &dyn Catalog) {
     let why = "a test".into();
     let damage = Damage { pack: pack_id(72), kind: Purpose::Chunks, objects, why, found_unix_ms: NOW };
     assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
+    let again = pack(73, Purpose::Chunks);
+    add_chunks(catalog, 73, &[73], None).await;
+    let damage = Damage {
+        pack: again.id,
+        kind: Purpose::Chunks,
+        objects: vec![object(73)],
+        why: "a test".into(),
+        found_unix_ms: NOW,
+    };
+    assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
+    let objects = sample::objects(&again, &[73]);
+    let records = IntactRecords { pack: again.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+    assert_eq!(catalog.readmit(records).await.unwrap(), 1);
 }
 
 /// What no query shows: numbers and counters go on, and old uploads are still known.

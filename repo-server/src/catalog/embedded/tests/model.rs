@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    catalog::{Damage, MarkEnd, MarkId, MemoryCatalog, NewVersion, PackRecord, laws::sample},
+    catalog::{Damage, IntactRecords, MarkEnd, MarkId, MemoryCatalog, NewVersion, PackRecord, laws::sample},
     pack::Purpose,
 };
 
@@ -28,6 +28,7 @@ enum Op {
     Condemn { seed: u8, objects: Vec<u64>, marked: Vec<u32> },
     EndMark { finished: bool },
     Quarantine { seed: u8, objects: Vec<u64> },
+    Readmit { seed: u8, objects: Vec<u64> },
     AddPack { seed: u8, objects: Vec<u64>, holder: u8 },
     Ask { seed: u8, objects: Vec<u64> },
     Reopen,
@@ -66,6 +67,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(seed, objects, marked)| Op::Condemn { seed, objects, marked }),
         1 => any::<bool>().prop_map(|finished| Op::EndMark { finished }),
         2 => (seed.clone(), objects.clone()).prop_map(|(seed, objects)| Op::Quarantine { seed, objects }),
+        1 => (seed.clone(), objects.clone()).prop_map(|(seed, objects)| Op::Readmit { seed, objects }),
         3 => add_pack,
         2 => (seed, objects).prop_map(|(seed, objects)| Op::Ask { seed, objects }),
         1 => Just(Op::Reopen),
@@ -119,6 +121,12 @@ async fn run(catalog: &dyn Catalog, mark: &mut Option<MarkId>, op: &Op) -> Strin
             let damage =
                 Damage { pack, kind: Purpose::Chunks, objects, why: format!("pack {seed}"), found_unix_ms: NOW };
             text(catalog.quarantine(damage).await)
+        }
+        Op::Readmit { seed, objects } => {
+            let pack = pack(seed, Purpose::Chunks);
+            let objects = sample::objects(&pack, &distinct(&objects));
+            let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+            text(catalog.readmit(records).await)
         }
         Op::AddPack { seed, objects, holder } => {
             let objects = distinct(&objects);

@@ -99,14 +99,14 @@ async fn a_rebuild_gives_the_same_answers() {
     let catalog = rebuild(dir.path());
     assert_eq!(catalog.packs().await.unwrap(), [], "packs come from storage");
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();
-    // One of these was condemned, the other has a quarantined record.
+    // One of these was condemned, another has a quarantined record, the last one that was quarantined for a time.
     let contents = |seed: u8| {
         let pack = PackRecord { records: 1, ..sample::pack(seed, Purpose::Chunks) };
         let objects = objects(&pack, &[seed.into()]);
         (pack, objects)
     };
-    catalog.add_packs([71, 72].map(contents).into()).await.unwrap();
-    assert_eq!(packs_of(&catalog, &[71, 72]).await, [None, None]);
+    catalog.add_packs([71, 72, 73].map(contents).into()).await.unwrap();
+    assert_eq!(packs_of(&catalog, &[71, 72, 73]).await, [None, None, Some(73)]);
     assert_eq!((decided(&catalog).await, catalog.totals().await.unwrap()), before);
     expect_high_water_marks(&catalog).await;
 }
@@ -150,6 +150,40 @@ async fn a_rebuild_prefers_the_healthy_copy() {
             assert!(catalog.unhealed_damage(9).await.unwrap().is_empty());
         }
     }
+}
+
+/// The journal says that the record is used again, not where it is: the next scrub finds that it is nowhere.
+#[tokio::test]
+async fn a_record_that_is_used_again_is_so_after_a_rebuild_and_when_the_index_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().unwrap();
+    let catalog = create(dir.path());
+    let pack = add_chunks(&catalog, 1, &[1, 2], None).await;
+    let objects = sample::objects(&pack, &[1, 2]);
+    let (objects_found, why) = (vec![object(1), object(2)], String::from("a test"));
+    let damage = Damage { pack: pack.id, kind: Purpose::Chunks, objects: objects_found, why, found_unix_ms: NOW };
+    catalog.quarantine(damage).await.unwrap();
+    drop(catalog);
+    copy_dir(&directory::index(dir.path()), older.path());
+    let catalog = open(dir.path());
+    let intact = IntactRecords { pack: pack.id, kind: Purpose::Chunks, objects: objects.clone(), read_unix_ms: NOW };
+    let first = IntactRecords { objects: objects[..1].to_vec(), ..intact.clone() };
+    assert_eq!(catalog.readmit(first).await.unwrap(), 1);
+    drop(catalog);
+
+    fs::remove_dir_all(directory::index(dir.path())).unwrap();
+    copy_dir(older.path(), &directory::index(dir.path()));
+    let catalog = open(dir.path());
+    assert_eq!(packs_of(&catalog, &[1, 2]).await, [None, None]);
+    assert_eq!(catalog.unhealed_damage(9).await.unwrap().len(), 1, "the other one");
+    let first = IntactRecords { objects: objects[..1].to_vec(), ..intact };
+    assert_eq!(catalog.readmit(first).await.unwrap(), 0, "it is quarantined no longer");
+    assert_eq!(packs_of(&catalog, &[1, 2]).await, [Some(1), None]);
+    drop(catalog);
+
+    let catalog = rebuild(dir.path());
+    catalog.add_pack(pack, objects, None).await.unwrap();
+    assert_eq!(packs_of(&catalog, &[1, 2]).await, [Some(1), None]);
 }
 
 /// The journal says which packs are condemned, not what was in them: places that the index still has must not count.
@@ -352,7 +386,7 @@ async fn a_decision_applied_twice_changes_nothing() {
     let again = tempfile::tempdir().unwrap();
     let again = create(again.path());
     again.open_upload(upload(1, "a", None)).await.unwrap();
-    for (seed, chunk) in [(71, 71), (72, 72)] {
+    for (seed, chunk) in [(71, 71), (72, 72), (73, 73)] {
         add_chunks(&again, seed, &[chunk], None).await;
     }
     let mut kinds = HashSet::new();
@@ -367,7 +401,7 @@ async fn a_decision_applied_twice_changes_nothing() {
         assert_eq!(apply(), apply(), "{decision:?}");
         kinds.insert(std::mem::discriminant(&decision));
     }
-    assert_eq!(kinds.len(), 12, "a kind of decision is left out");
+    assert_eq!(kinds.len(), 13, "a kind of decision is left out");
     assert_eq!(decided(&again).await, before);
 }
 

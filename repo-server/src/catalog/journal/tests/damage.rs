@@ -8,7 +8,7 @@ use crate::catalog::journal::{
 };
 
 /// Index of the last of [`decisions`].
-const LAST: usize = 11;
+const LAST: usize = 12;
 
 fn entry(key: u32, before: Position, payload: &[u8]) -> Vec<u8> {
     [FrameHeader::new(key, before, payload).encode().as_slice(), payload].concat()

@@ -61,6 +61,12 @@ fn decisions() -> Vec<Decision> {
             counts: VersionCounts { versions: 3, purged: 1 },
         }),
         Decision::GraceSet { grace_ms: 86_400_000, set_unix_ms: 1_700_000_000_008 },
+        Decision::Readmitted {
+            pack: pack_id(7),
+            kind: Purpose::Nodes,
+            objects: vec![object(2)],
+            readmitted_unix_ms: 1_700_000_000_009,
+        },
     ]
 }
 

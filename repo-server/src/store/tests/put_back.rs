@@ -1,0 +1,62 @@
+//! Files of packs that are put back where they were, with a backup for instance.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::{
+    reclaim::{assert_whole, collect, image_of, purge},
+    scrub::scrub,
+    *,
+};
+
+async fn store_in(path: &Path) -> Directory {
+    let options = StoreOptions { catalog_cache_bytes: 1 << 20, reserve_bytes: 0, ..StoreOptions::default() };
+    Directory::open(path, OpenMode::OrCreate, options).await.unwrap()
+}
+
+/// All packs, by their places.
+fn packs_in(path: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let directories = fs::read_dir(path.join("packs")).unwrap().map(|entry| entry.unwrap().path());
+    let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()));
+    files.map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+}
+
+/// Objects would be placed in it, the pack that has them would be given back, and a rebuild would leave out the first.
+#[tokio::test]
+async fn a_condemned_pack_is_never_a_pack_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let kept = push(&store, &image_of(0..1000), None).await;
+    let removed = push(&store, &image_of(500..2000), None).await;
+    let backup = packs_in(dir.path());
+    purge(&store, &removed).await;
+    assert!(collect(&store).await.deleted.packs > 0);
+    let packs = store.catalog().packs().await.unwrap();
+    let after = packs_in(dir.path());
+    drop((store, lock));
+
+    backup.iter().filter(|(file, _)| !file.exists()).for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    assert!(packs_in(dir.path()).len() > after.len());
+    let Directory { store, .. } = store_in(dir.path()).await;
+    assert_eq!(store.catalog().packs().await.unwrap(), packs);
+    assert_eq!(packs_in(dir.path()).into_keys().collect::<Vec<_>>(), after.into_keys().collect::<Vec<_>>());
+    assert_whole(&store, &kept, &image_of(0..1000)).await;
+}
+
+/// Also while somebody has the repository open.
+#[tokio::test]
+async fn lost_packs_that_are_put_back_are_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let version = push(&store, &image_of(0..1000), None).await;
+    let backup = packs_in(dir.path());
+    backup.keys().for_each(|file| fs::remove_file(file).unwrap());
+    let (report, found) = scrub(&store).await;
+    assert_eq!((report.missing_packs, found.numbers()), (backup.len() as u64, vec![1]));
+    backup.iter().for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    let (report, found) = scrub(&store).await;
+    assert_eq!((report.has_damage(), found.numbers(), report.unhealed_objects), (false, vec![], 0));
+    assert_whole(&store, &version, &image_of(0..1000)).await;
+    drop((store, lock));
+    let Directory { store, .. } = store_in(dir.path()).await;
+    assert_whole(&store, &version, &image_of(0..1000)).await;
+}
