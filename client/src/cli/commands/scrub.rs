@@ -133,7 +133,7 @@ impl fmt::Display for PackDocument {
             _ => write!(f, "pack {pack} is damaged")?,
         }
         match (self.known, self.new_objects) {
-            (true, _) => write!(f, "; this was known, and is never read again")?,
+            (true, _) => write!(f, "; this was known, and is not used")?,
             (false, 0) => {}
             (false, 1) => write!(f, "; 1 object is asked for again from now on")?,
             (false, objects) => write!(f, "; {} are asked for again from now on", counted(objects, "object"))?,

@@ -1,4 +1,4 @@
-//! Records that are never read again, and the objects that nothing has healed yet.
+//! Records that are not used, and the objects that nothing has healed yet.
 
 use std::collections::HashSet;
 

@@ -77,7 +77,7 @@ impl EmbeddedCatalog {
         .await
     }
 
-    /// Records of a pack that are never read again.
+    /// Records of a pack that are not used.
     pub async fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
         self.run(move |inner| inner.read().quarantined_in(pack)).await
     }

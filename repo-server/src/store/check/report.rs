@@ -77,7 +77,7 @@ pub struct CheckReport {
     pub damaged_packs: u64,
     /// Of them, those that have no file.
     pub missing_packs: u64,
-    /// Packs whose damage was known: it is never read again.
+    /// Packs whose damage was known: it is not used.
     pub known_packs: u64,
     /// Packs that need a newer Imprint.
     pub too_new_packs: u64,

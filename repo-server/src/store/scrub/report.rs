@@ -37,7 +37,7 @@ pub struct DamagedPack {
     pub new_objects: u64,
     /// Objects that had been located in this pack intact, and were copied to another one.
     pub copied_objects: u64,
-    /// Whether nothing was found that was not known: what is damaged is never read again, and nothing intact is in danger.
+    /// Whether nothing was found that was not known: what is damaged is not used, and nothing intact is in danger.
     pub is_known: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct ScrubReport {
     pub damaged_packs: u64,
     /// Of them, those that have no file.
     pub missing_packs: u64,
-    /// Packs whose damage was known: it is never read again. They wait for a collection.
+    /// Packs whose damage was known: it is not used. They wait for a collection.
     pub known_packs: u64,
     /// Packs that need a newer Imprint.
     pub too_new_packs: u64,
