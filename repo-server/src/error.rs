@@ -369,8 +369,8 @@ impl Error {
             | Self::PackMissing(_)
             | Self::ObjectMissing(_)
             | Self::ObjectDamaged { .. } => {
-                "push an image that holds the same data again, or use another version; `imprint scrub` finds what else is \
-                 damaged"
+                "push an image that holds the same data again, put a good copy of the pack back and run `imprint scrub`, which \
+                 also finds what else is damaged, or use another version"
                     .into()
             }
             Self::TreeUnreadable { image, number, .. } => format!(

@@ -422,10 +422,11 @@ pub trait Catalog: Send + Sync + 'static {
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error>;
 
     /// Uses records of a live pack again, of objects that are located nowhere: they are located there from now on, and what was
-    /// quarantined of them is so no longer. Durable on return, but for places of what was not quarantined. As with a new pack, no
-    /// mark that is active lets the pack be condemned. How many were quarantined; nothing is done with a pack that is not live.
+    /// quarantined of them is so no longer. Durable on return. Nobody knows who relied on the object where it was before, so
+    /// every open upload holds the pack, and no mark that is active lets it be condemned. How many were quarantined.
     ///
-    /// The places must have the ordinals that the other places in this pack go by.
+    /// Nothing is done with a pack that is not live, nor with one that the catalog knows with another number of records: places in
+    /// it have other ordinals.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for more than [`MAX_DAMAGE_OBJECTS`].

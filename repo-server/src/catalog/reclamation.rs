@@ -204,6 +204,8 @@ pub struct IntactRecords {
     pub pack: PackId,
     /// What they are records of.
     pub kind: Purpose,
+    /// All records that the pack lists, intact or not: ordinals go by them.
+    pub entries: u32,
     /// The objects, at most [`MAX_DAMAGE_OBJECTS`], and where they are in this pack.
     pub objects: Vec<(ObjectId, Location)>,
     /// The server's clock, milliseconds since 1970.

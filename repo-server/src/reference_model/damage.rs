@@ -122,14 +122,17 @@ impl Session {
         Ok(())
     }
 
-    /// Puts back the files that were harmed, also those that a collection has deleted since.
-    pub(super) fn put_back(&self) {
-        for (pack, original) in &self.harmed.originals {
+    /// Puts back the files that were harmed, but for those of packs that were given up since.
+    pub(super) async fn put_back(&self) -> Result<(), Trouble> {
+        let packs = self.harmed.originals.keys().copied().collect();
+        let given_up = self.process().store.catalog().ever_condemned(packs).await?;
+        for (pack, original) in self.harmed.originals.iter().filter(|(pack, _)| !given_up.contains(pack)) {
             let path = self.path_of(*pack);
             if !self.disk.alter(&path, |bytes| bytes.clone_from(original)) {
                 self.disk.put_file(&path, original);
             }
         }
+        Ok(())
     }
 
     /// After [`put_back`](Self::put_back) and a scrub nothing is excused any more.

@@ -363,13 +363,17 @@ impl Session {
 
     /// Somebody has a backup of the packs.
     fn mend(&mut self) -> Result<(), Trouble> {
-        self.close();
-        self.put_back();
+        self.wait_for(async |session| session.put_back().await)?;
+        let crashes = self.counts.crashes;
         match self.harmed.is_derived() {
             true => self.rebuild()?,
             false => self.reopen()?,
         }
-        self.wait_for(async |session| session.expect_mended().await)
+        // After a crash the catalog may be another one.
+        match self.counts.crashes == crashes {
+            true => self.wait_for(async |session| session.expect_mended().await),
+            false => Ok(()),
+        }
     }
 
     /// Streams and process end, whatever they were doing.

@@ -31,7 +31,7 @@ pub(super) async fn tree(
         Some(key) => Some(store.version(convert::version_key(Some(key))?).await?),
         None => None,
     };
-    let walk = noting_damage(store, store.walk_tree(&version, have.as_ref())).await?;
+    let walk = service.unless_stopped(noting_damage(store, store.walk_tree(&version, have.as_ref()))).await??;
     let state = (service, walk, request.with_stored_lengths);
     let messages = stream::try_unfold(state, |(service, mut walk, with_lengths)| async move {
         let pieces = noting_damage(&service.store, next_pieces(&service.store, &mut walk, with_lengths));
@@ -95,18 +95,20 @@ async fn serve_chunks(
 ) -> Result<(), Status> {
     let Some(mut request) = service.unless_stopped(requests.message()).await?? else { return Ok(()) };
     let version: VersionRecord = service.store.version(convert::version_key(request.version.take())?).await?;
-    let mut reader = noting_damage(&service.store, service.store.read_chunks(&version)).await?;
+    let reading = noting_damage(&service.store, service.store.read_chunks(&version));
+    let mut reader = service.unless_stopped(reading).await??;
     loop {
         if request.offsets.len() > MAX_FETCH_OFFSETS {
             return Err(convert::bad(format!("at most {MAX_FETCH_OFFSETS} chunks may be asked for at once")).into());
         }
         // Only while a request is served: a client that writes to a slow disk keeps nobody out.
         let turn = service.turn("fetches", &service.fetches, service.limits.fetches).await?;
-        let answering = noting_damage(&service.store, answer(&mut reader, &request.offsets, answers));
-        if service.unless_stopped(answering).await?? == Reader::Gone {
+        let answered = service.unless_stopped(answer(&mut reader, &request.offsets, answers)).await?;
+        // Looking at what could not be read keeps nobody out either.
+        drop(turn);
+        if service.unless_stopped(noting_damage(&service.store, async { answered })).await?? == Reader::Gone {
             return Ok(());
         }
-        drop(turn);
         match service.unless_stopped(requests.message()).await?? {
             Some(next) => request = next,
             None => return Ok(()),

@@ -122,6 +122,10 @@ impl Service {
         if !self.store.is_scrub_due(interval).await? {
             return Ok(None);
         }
+        if self.store.are_most_packs_missing().await? {
+            error!("most packs are missing, and nothing is scrubbed: is the disk of the repository mounted?");
+            return Ok(None);
+        }
         self.store.scrub(options, control, &|_| {}).await.map(Some)
     }
 }

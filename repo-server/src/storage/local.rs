@@ -89,6 +89,11 @@ impl PackStorage for LocalPacks {
         self.run(move |shared| shared.read_uncached(pack, &range)).await
     }
 
+    async fn reopen(&self, pack: PackId) -> Result<(), Error> {
+        self.run(move |shared| shared.open_packs.forget(pack)).await;
+        Ok(())
+    }
+
     async fn length(&self, pack: PackId) -> Result<u64, Error> {
         self.run(move |shared| shared.length(pack)).await
     }

@@ -38,6 +38,11 @@ pub trait PackStorage: Send + Sync + 'static {
         Ok(self.read(pack, vec![range]).await?.pop().unwrap_or_default())
     }
 
+    /// Keeps nothing of a sealed pack from earlier reads: those that begin later see the file that is there.
+    async fn reopen(&self, _pack: PackId) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Length of a sealed pack in bytes.
     async fn length(&self, pack: PackId) -> Result<u64, Error>;
 

@@ -31,7 +31,8 @@ pub struct RecoverOutcome {
 /// Deletes the packs that were condemned, and adds those that were sealed but not recorded: a crash leaves both.
 ///
 /// The catalog forgets a condemned pack when its file is gone, the journal does not. Who brings such a file back, with others out of
-/// a backup, must not bring the pack back: objects would be placed in it, and the next rebuild would leave it out.
+/// a backup, must not bring the pack back: objects would be placed in it, and the next rebuild would leave it out. Nor is the
+/// file deleted: what was copied out of it then may be lost by now.
 pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome, Error> {
     super::reclaim::delete_condemned(store).await?;
     let known: HashSet<PackId> = store.catalog.packs().await?.iter().map(|pack| pack.id).collect();
@@ -43,8 +44,7 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
     let mut unknown: Vec<PackId> = stored.into_iter().filter(|pack| !known.contains(pack)).collect();
     if !unknown.is_empty() {
         for pack in store.catalog.ever_condemned(unknown.clone()).await? {
-            warn!(%pack, "a pack that a collection had given up was put back; nothing needs it, and it is deleted");
-            store.packs.delete(pack).await?;
+            warn!(%pack, "a pack that a collection had given up was put back; it is not used, and left as it is");
             unknown.retain(|unknown| *unknown != pack);
         }
     }

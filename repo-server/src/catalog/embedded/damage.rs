@@ -8,7 +8,6 @@ use super::{
     Inner,
     decisions::Plan,
     lock,
-    objects::put_locations,
     reading::{Reading, bad},
 };
 use crate::{
@@ -49,39 +48,38 @@ impl Inner {
         })
     }
 
-    /// Under the lock of decisions, like a condemnation: a mark that has met these objects nowhere must not let their
-    /// pack go, so it is stamped before anything else.
+    /// Under the lock of decisions, like a condemnation: what relies on the pack from now on is noted before anybody can find
+    /// anything in it. A mark that has met these objects nowhere must not let the pack go, and an upload may have been told that they
+    /// are where they were before.
     pub(super) fn readmit(&self, records: &IntactRecords) -> Result<u64, Error> {
-        let IntactRecords { pack, kind, ref objects, read_unix_ms } = *records;
-        if objects.len() > MAX_DAMAGE_OBJECTS {
+        if records.objects.len() > MAX_DAMAGE_OBJECTS {
             return Err(Error::BadRequest(format!("more than {MAX_DAMAGE_OBJECTS} records at once")));
         }
+        let IntactRecords { pack, kind, entries, read_unix_ms, .. } = *records;
         let mut journal = self.decisions()?;
-        let lost = self.located_nowhere(kind, objects)?;
-        if lost.is_empty() || !self.live_packs().contains(&pack) {
+        let lost = self.located_nowhere(kind, &records.objects)?;
+        let reading = self.read();
+        let is_as_known = reading.pack(pack)?.is_some_and(|known| known.records == entries);
+        if lost.is_empty() || !is_as_known || !self.live_packs().contains(&pack) {
             return Ok(0);
         }
-        lock(&self.marks)?.stamp(&[pack]);
-        let quarantined = self.read().quarantined_in(pack)?;
-        let readmitted: Vec<ObjectId> =
-            lost.iter().map(|(id, _)| *id).filter(|id| quarantined.contains(&(kind, *id))).collect();
-        // Again: a push may have brought some of them meanwhile.
-        let place = |batch: &mut Batch| {
-            put_locations(kind, self.located_nowhere(kind, &lost)?.iter(), batch);
-            Ok::<_, Error>(())
-        };
-        let count = readmitted.len() as u64;
-        if readmitted.is_empty() {
-            let _holds = lock(&self.holds)?;
-            let mut batch = Batch::default();
-            place(&mut batch)?;
-            self.write(batch)?;
-        } else {
-            let decision = Decision::Readmitted { pack, kind, objects: readmitted, readmitted_unix_ms: read_unix_ms };
-            let position = journal.append(&decision)?;
-            self.apply(position, &decision, |_, batch| place(batch))?;
-        }
+        self.hold_by_all(pack)?;
+        let quarantined = reading.quarantined_in(pack)?;
+        let count = lost.iter().filter(|(id, _)| quarantined.contains(&(kind, *id))).count() as u64;
+        let decision = Decision::Readmitted(IntactRecords { pack, kind, entries, objects: lost, read_unix_ms });
+        let position = journal.append(&decision)?;
+        self.apply(position, &decision, |_, _| Ok(()))?;
         Ok(count)
+    }
+
+    fn hold_by_all(&self, pack: PackId) -> Result<(), Error> {
+        let _holds = lock(&self.holds)?;
+        lock(&self.marks)?.stamp(&[pack]);
+        let mut batch = Batch::default();
+        for (upload, _) in self.read().open_uploads()? {
+            batch.put(&keys::hold(upload, pack), &[]);
+        }
+        if batch.is_empty() { Ok(()) } else { self.write(batch) }
     }
 
     fn located_nowhere(

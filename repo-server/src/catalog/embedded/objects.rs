@@ -186,11 +186,7 @@ impl Inner {
     }
 }
 
-pub(super) fn put_locations<'a>(
-    kind: Purpose,
-    objects: impl Iterator<Item = &'a (ObjectId, Location)>,
-    batch: &mut Batch,
-) {
+fn put_locations<'a>(kind: Purpose, objects: impl Iterator<Item = &'a (ObjectId, Location)>, batch: &mut Batch) {
     for (id, location) in objects {
         batch.put(&keys::object(kind, id), &values::encode_location(location));
     }

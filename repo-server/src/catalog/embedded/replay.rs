@@ -6,7 +6,7 @@ use super::reading::{Reading, checked};
 use crate::{
     Error, PackId,
     catalog::{
-        Damage, ImageRecord, RemovedVersion, TagRecord, VersionKey, VersionRecord,
+        Damage, ImageRecord, IntactRecords, RemovedVersion, TagRecord, VersionKey, VersionRecord,
         journal::{Commit, Decision, Journal, Position},
         keys,
         rocks::{Batch, RocksIndex},
@@ -76,9 +76,7 @@ pub(super) fn apply(
             packs.iter().try_for_each(|pack| condemn_pack(reading, *pack, batch))?;
         }
         Decision::Quarantined(damage) => quarantine(reading, damage, batch)?,
-        Decision::Readmitted { pack, kind, objects, .. } => {
-            objects.iter().for_each(|id| batch.delete(&keys::quarantined(*pack, *kind, id)));
-        }
+        Decision::Readmitted(records) => readmit(reading, records, batch)?,
         Decision::GraceSet { grace_ms, .. } => batch.put(&keys::grace(), &grace_ms.to_le_bytes()),
         Decision::MarkFinished(mark) => batch.put(&keys::finished_mark(), &values::encode_finished_mark(mark)),
     }
@@ -165,6 +163,27 @@ fn quarantine(reading: &Reading<'_>, damage: &Damage, batch: &mut Batch) -> Resu
         unlocate(reading, damage.pack, damage.kind, id, batch)?;
     }
     Ok(())
+}
+
+/// In a rebuild no pack is known yet: whoever adds this one places what is no longer quarantined.
+fn readmit(reading: &Reading<'_>, records: &IntactRecords, batch: &mut Batch) -> Result<(), Error> {
+    let IntactRecords { pack, kind, objects, .. } = records;
+    let is_known = reading.pack(*pack)?.is_some();
+    for (id, place) in objects {
+        batch.delete(&keys::quarantined(*pack, *kind, id));
+        if is_known && !is_located(reading, *kind, id)? {
+            batch.put(&keys::object(*kind, id), &values::encode_location(place));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the place of an object counts.
+fn is_located(reading: &Reading<'_>, kind: Purpose, id: &ObjectId) -> Result<bool, Error> {
+    match reading.view.get(&keys::object(kind, id), checked(values::decode_location))? {
+        Some(place) => Ok(reading.pack(place.pack)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// Forgets where an object is, if that is in `pack`.

@@ -1,11 +1,10 @@
 //! Decisions: what an entry of the journal says. How it is spelled: [`wire`](super::wire).
 
-use imprint_content::{ImageName, ObjectId, TagName};
+use imprint_content::{ImageName, TagName};
 
 use crate::{
     PackId,
-    catalog::{Damage, FinishedMark, TagRecord, VersionKey, VersionRecord},
-    pack::Purpose,
+    catalog::{Damage, FinishedMark, IntactRecords, TagRecord, VersionKey, VersionRecord},
 };
 
 /// Something that was decided. The order of decisions is the history of the repository.
@@ -68,17 +67,8 @@ pub enum Decision {
     },
     /// Records are not read any more.
     Quarantined(Damage),
-    /// Quarantined records were found to be what they should be, and are read again.
-    Readmitted {
-        /// The pack.
-        pack: PackId,
-        /// What they are records of.
-        kind: Purpose,
-        /// The objects.
-        objects: Vec<ObjectId>,
-        /// The server's clock, milliseconds since 1970.
-        readmitted_unix_ms: i64,
-    },
+    /// Records are read again.
+    Readmitted(IntactRecords),
     /// A collection came to its end.
     MarkFinished(FinishedMark),
     /// How long removed versions can be brought back, from now on.

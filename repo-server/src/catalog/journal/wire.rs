@@ -1,13 +1,13 @@
 //! How an entry's payload spells a decision: a protobuf message. Fields are added, never renumbered.
 
-use imprint_content::{DecodeError, ObjectId};
+use imprint_content::{Codec, DecodeError, ObjectId};
 use prost::{Message, Oneof, encoding};
 
 use super::decision::{Commit, Decision};
 use crate::{
     PackId,
     catalog::{
-        Damage, FinishedMark, TagRecord, VersionCounts, VersionKey, VersionRecord,
+        Damage, FinishedMark, IntactRecords, Location, TagRecord, VersionCounts, VersionKey, VersionRecord,
         messages::{self, TagMessage, VersionMessage},
     },
     pack::Purpose,
@@ -123,7 +123,21 @@ struct ReadmittedMessage {
     #[prost(bytes = "vec", tag = "3")]
     objects: Vec<u8>,
     #[prost(int64, tag = "4")]
-    readmitted_unix_ms: i64,
+    read_unix_ms: i64,
+    /// Entries of the pack.
+    #[prost(uint32, tag = "5")]
+    entries: u32,
+    /// Of each object, as the following: where its record starts.
+    #[prost(uint32, repeated, tag = "6")]
+    offsets: Vec<u32>,
+    #[prost(uint32, repeated, tag = "7")]
+    stored_lengths: Vec<u32>,
+    #[prost(uint32, repeated, tag = "8")]
+    raw_lengths: Vec<u32>,
+    #[prost(bytes = "vec", tag = "9")]
+    codecs: Vec<u8>,
+    #[prost(uint32, repeated, tag = "10")]
+    ordinals: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -198,12 +212,7 @@ impl From<&Decision> for DecisionMessage {
                 condemned_unix_ms: *condemned_unix_ms,
             }),
             Decision::Quarantined(damage) => Self::Quarantined(damage.into()),
-            Decision::Readmitted { pack, kind, objects, readmitted_unix_ms } => Self::Readmitted(ReadmittedMessage {
-                pack: pack.as_bytes().to_vec(),
-                kind: kind.number().into(),
-                objects: join(objects),
-                readmitted_unix_ms: *readmitted_unix_ms,
-            }),
+            Decision::Readmitted(records) => Self::Readmitted(records.into()),
             Decision::MarkFinished(mark) => Self::MarkFinished(MarkFinishedMessage {
                 finished_unix_ms: mark.finished_unix_ms,
                 versions: mark.counts.versions,
@@ -248,10 +257,7 @@ impl TryFrom<DecisionMessage> for Decision {
                 condemned_unix_ms: condemned.condemned_unix_ms,
             },
             DecisionMessage::Quarantined(damage) => Self::Quarantined(damage.try_into()?),
-            DecisionMessage::Readmitted(records) => {
-                let (pack, kind, objects) = split_records(&records.pack, records.kind, &records.objects)?;
-                Self::Readmitted { pack, kind, objects, readmitted_unix_ms: records.readmitted_unix_ms }
-            }
+            DecisionMessage::Readmitted(records) => Self::Readmitted(records.try_into()?),
             DecisionMessage::MarkFinished(mark) => Self::MarkFinished(FinishedMark {
                 finished_unix_ms: mark.finished_unix_ms,
                 counts: VersionCounts { versions: mark.versions, purged: mark.purged },
@@ -318,6 +324,45 @@ impl TryFrom<QuarantinedMessage> for Damage {
     fn try_from(message: QuarantinedMessage) -> Result<Self, DecodeError> {
         let (pack, kind, objects) = split_records(&message.pack, message.kind, &message.objects)?;
         Ok(Self { pack, kind, objects, why: message.why, found_unix_ms: message.found_unix_ms })
+    }
+}
+
+impl From<&IntactRecords> for ReadmittedMessage {
+    fn from(records: &IntactRecords) -> Self {
+        let ids: Vec<ObjectId> = records.objects.iter().map(|(id, _)| *id).collect();
+        let each = |field: fn(&Location) -> u32| records.objects.iter().map(|(_, at)| field(at)).collect();
+        Self {
+            pack: records.pack.as_bytes().to_vec(),
+            kind: records.kind.number().into(),
+            objects: join(&ids),
+            read_unix_ms: records.read_unix_ms,
+            entries: records.entries,
+            offsets: each(|at| at.offset),
+            stored_lengths: each(|at| at.stored_length),
+            raw_lengths: each(|at| at.raw_length),
+            codecs: records.objects.iter().map(|(_, at)| at.codec.number()).collect(),
+            ordinals: each(|at| at.ordinal),
+        }
+    }
+}
+
+impl TryFrom<ReadmittedMessage> for IntactRecords {
+    type Error = DecodeError;
+
+    fn try_from(message: ReadmittedMessage) -> Result<Self, DecodeError> {
+        let (pack, kind, ids) = split_records(&message.pack, message.kind, &message.objects)?;
+        let ReadmittedMessage { offsets, stored_lengths, raw_lengths, codecs, ordinals, .. } = message;
+        let lengths = [offsets.len(), stored_lengths.len(), raw_lengths.len(), codecs.len(), ordinals.len()];
+        if lengths != [ids.len(); 5] {
+            return Err(DecodeError::invalid("readmitted records", "not a place for each"));
+        }
+        let place = |(n, id): (usize, ObjectId)| {
+            let (offset, stored_length, raw_length) = (offsets[n], stored_lengths[n], raw_lengths[n]);
+            let codec = Codec::from_number(codecs[n].into())?;
+            Ok((id, Location { pack, offset, stored_length, raw_length, codec, ordinal: ordinals[n] }))
+        };
+        let objects = ids.into_iter().enumerate().map(place).collect::<Result<_, DecodeError>>()?;
+        Ok(Self { pack, kind, entries: message.entries, objects, read_unix_ms: message.read_unix_ms })
     }
 }
 

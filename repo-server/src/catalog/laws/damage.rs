@@ -81,7 +81,8 @@ async fn readmit(catalog: &dyn Catalog, seed: u8, all: &[u64], intact: &[u64]) -
     let pack = pack(seed, Purpose::Chunks);
     let mut objects = objects(&pack, all);
     objects.retain(|(id, _)| intact.iter().any(|chunk| object(*chunk) == *id));
-    let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+    let entries = all.len() as u32;
+    let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, entries, objects, read_unix_ms: NOW };
     catalog.readmit(records).await.unwrap()
 }
 
@@ -111,6 +112,28 @@ pub(crate) async fn an_intact_record_of_a_lost_object_is_used(catalog: &dyn Cata
     assert_eq!((packs_of(catalog, &[1]).await, unhealed(catalog).await), (vec![Some(1)], 0));
 }
 
+/// The upload was told that the object is where it was.
+pub(crate) async fn a_hold_covers_the_pack_in_which_an_object_comes_back(catalog: &dyn Catalog) {
+    add_chunks(catalog, 1, &[1], None).await;
+    add_chunks(catalog, 2, &[1], None).await;
+    catalog.open_upload(upload(1, "a", None)).await.unwrap();
+    catalog.locate_and_hold(upload_id(1), Purpose::Chunks, vec![object(1)]).await.unwrap();
+    quarantine(catalog, 2, &[1]).await;
+    readmit(catalog, 1, &[1], &[1]).await;
+    assert_eq!(packs_of(catalog, &[1]).await, [Some(1)]);
+    let mark = catalog.begin_mark().await.unwrap();
+    assert_eq!(condemn(catalog, mark.id, 1, &[1], &[]).await, Condemnation::Refused(Refusal::Held));
+}
+
+/// As of one that was added when its footer was lost: its places have other ordinals.
+pub(crate) async fn a_pack_with_another_number_of_records_is_left_alone(catalog: &dyn Catalog) {
+    add_chunks(catalog, 1, &[1, 3], None).await;
+    quarantine(catalog, 1, &[1, 3]).await;
+    assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 2, 3]).await, 0);
+    assert_eq!(packs_of(catalog, &[1, 2, 3]).await, [None; 3]);
+    assert_eq!(unhealed(catalog).await, 2);
+}
+
 /// The mark has met the object nowhere, so that it has not marked it.
 pub(crate) async fn a_pack_whose_records_came_back_is_newer_than_the_mark(catalog: &dyn Catalog) {
     add_chunks(catalog, 1, &[1], None).await;
@@ -128,6 +151,6 @@ pub(crate) async fn damage_comes_in_bounded_pieces(catalog: &dyn Catalog) {
     let damage = Damage { pack: pack_id(1), kind: Purpose::Nodes, objects, why: "a test".into(), found_unix_ms: NOW };
     assert_eq!(reason(catalog.quarantine(damage).await), "BAD_REQUEST");
     let objects = vec![super::sample::objects(&pack(1, Purpose::Nodes), &[1])[0]; MAX_DAMAGE_OBJECTS + 1];
-    let records = IntactRecords { pack: pack_id(1), kind: Purpose::Nodes, objects, read_unix_ms: NOW };
+    let records = IntactRecords { pack: pack_id(1), kind: Purpose::Nodes, entries: 1, objects, read_unix_ms: NOW };
     assert_eq!(reason(catalog.readmit(records).await), "BAD_REQUEST");
 }

@@ -75,6 +75,8 @@ macro_rules! every_law {
             a_record_that_is_found_intact_is_used_again,
             an_intact_record_of_a_lost_object_is_used,
             a_pack_whose_records_came_back_is_newer_than_the_mark,
+            a_hold_covers_the_pack_in_which_an_object_comes_back,
+            a_pack_with_another_number_of_records_is_left_alone,
             damage_comes_in_bounded_pieces,
             places_come_in_pages,
             a_verification_is_remembered_as_long_as_its_pack_lives,

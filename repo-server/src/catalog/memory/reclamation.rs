@@ -142,11 +142,11 @@ impl State {
     }
 
     pub(super) fn readmit(&mut self, records: IntactRecords) -> Result<u64, Error> {
-        let IntactRecords { pack, kind, objects, .. } = records;
+        let IntactRecords { pack, kind, entries, objects, .. } = records;
         if objects.len() > MAX_DAMAGE_OBJECTS {
             return Err(Error::BadRequest(format!("more than {MAX_DAMAGE_OBJECTS} records at once")));
         }
-        if !self.packs.contains_key(&pack) {
+        if self.packs.get(&pack).is_none_or(|known| known.records != entries) {
             return Ok(0);
         }
         let mut readmitted = 0;
@@ -155,6 +155,7 @@ impl State {
                 readmitted += u64::from(self.quarantined.remove(&(pack, kind.number(), id)).is_some());
                 self.objects(kind).insert(id, place);
                 self.marks.stamp(&[pack]);
+                self.open.values_mut().for_each(|open| _ = open.holds.insert(pack));
             }
         }
         Ok(readmitted)

@@ -63,6 +63,11 @@ impl OpenPacks {
         PackFile::open(&self.from, pack, path).map_err(|error| missing_or_io(pack, "open", path, error))
     }
 
+    /// Lets go of the file of a pack; who opens it next finds what is there then.
+    pub(super) fn forget(&self, pack: PackId) {
+        self.lock().retain(|open| open.pack != pack);
+    }
+
     /// Removes the file of a pack, if it exists.
     pub(super) fn remove(&self, pack: PackId, path: &Path) -> Result<(), Error> {
         let mut files = self.lock();

@@ -150,7 +150,7 @@ impl Checker<'_> {
             Some(own) => self.compare(own, &store, &journal, &verified).await?,
             None => None,
         };
-        self.judge_packs(own.as_ref(), verified.damaged, places.as_ref()).await?;
+        self.judge_packs(own.as_ref(), &derived, verified.damaged, places.as_ref()).await?;
         self.versions(&store, own.as_ref(), places.is_some(), control).await
     }
 
@@ -313,11 +313,18 @@ impl Checker<'_> {
             ScrubFinding::Pack(_) => {}
         };
         let also = own.map(|own| own as &dyn Catalog);
-        let compared = match also.filter(|_| is_comparable) {
-            Some(own) => Some(Compared::new(own).await?),
-            None => None,
-        };
+        let compared = also.filter(|_| is_comparable).map(Compared::new);
         let walked = walk_versions(store, also, compared, &roots, control, &tell).await?;
+        if let Some(error) = &walked.unreadable {
+            self.damaged_catalog(error);
+        }
+        if walked.lost > 0 {
+            let why = format!(
+                "it calls {} objects damaged that versions need and that are intact in other packs",
+                walked.lost
+            );
+            self.damaged_file(self.dir.join(CATALOG), None, why, Remedy::Push);
+        }
         if walked.lacking > 0 {
             let why = format!(
                 "it does not know of {} objects that versions need and that are in packs it knows",

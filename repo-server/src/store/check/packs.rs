@@ -104,13 +104,16 @@ impl Checker<'_> {
     pub(super) async fn judge_packs(
         &mut self,
         own: Option<&EmbeddedCatalog>,
+        derived: &EmbeddedCatalog,
         damaged: Vec<DamagedPack>,
         places: Option<&HashMap<PackId, u64>>,
     ) -> Result<(), Error> {
         let mut damaged = damaged;
         if let Some(own) = own {
             let stored = Files::default();
-            for pack in own.packs().await? {
+            // The catalog may have lost its latest writes: then it does not know yet what was condemned and deleted.
+            let condemned: HashSet<PackId> = derived.condemned_packs().await?.into_iter().collect();
+            for pack in own.packs().await?.into_iter().filter(|pack| !condemned.contains(&pack.id)) {
                 let is_known_here = damaged.iter().any(|found| found.pack == pack.id);
                 if !is_known_here && !stored.exists(&self.pack_path(pack.id))? {
                     damaged.push(DamagedPack {

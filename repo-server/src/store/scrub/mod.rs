@@ -120,12 +120,15 @@ impl Store {
         Ok(times.into_iter().max().flatten() > walked)
     }
 
-    /// Packs that were not verified between these times, the longest ago first.
+    /// Packs that were not verified between these times, the longest ago first, and those of which something is lost: their
+    /// files may have been put back since.
     async fn due_packs(&self, since: i64, now: i64, report: &mut ScrubReport) -> Result<Vec<PackRecord>, Error> {
         let verified = self.verifications(now).await?;
+        let damaged = self.catalog.unhealed_damage(MAX_COUNTED).await?;
+        let damaged: HashSet<PackId> = damaged.into_iter().map(|damaged| damaged.pack).collect();
         let when = |pack: &PackRecord| verified.get(&pack.id).copied();
-        let (mut due, recent): (Vec<_>, Vec<_>) =
-            self.catalog.packs().await?.into_iter().partition(|pack| is_due(when(pack), since));
+        let is_due = |pack: &PackRecord| is_due(when(pack), since) || damaged.contains(&pack.id);
+        let (mut due, recent): (Vec<_>, Vec<_>) = self.catalog.packs().await?.into_iter().partition(is_due);
         report.recent_packs = recent.len() as u64;
         due.sort_by_key(|pack| (when(pack), pack.id));
         Ok(due)
@@ -194,6 +197,13 @@ impl Store {
         };
         let missing = missing.into_iter().map(|pack| pack.id).filter(|pack| live.contains(pack)).collect();
         Ok((here, missing))
+    }
+
+    /// Whether more packs have no file than have one: more likely the disk of the repository is not there than that
+    /// they are lost.
+    pub async fn are_most_packs_missing(&self) -> Result<bool, Error> {
+        let (here, missing) = self.part_missing(self.catalog.packs().await?).await?;
+        Ok(missing.len() > here.len())
     }
 
     async fn scrub_versions(

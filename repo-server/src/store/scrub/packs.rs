@@ -122,6 +122,8 @@ impl PackScrubber<'_> {
     /// Reads a pack; what of it is damaged is quarantined on return, durably.
     pub(super) async fn scrub(&mut self, pack: PackId) -> Result<PackOutcome, Error> {
         let store = self.store;
+        // What is read here is what readers get from now on, also when somebody has put another file there.
+        store.packs.reopen(pack).await?;
         let read = match read_pack(&*store.packs, pack, &mut self.throttle).await {
             Ok(read) => read,
             Err(Error::PackMissing(_)) if !is_live(store, pack).await? => return Ok(PackOutcome::Gone),
@@ -139,15 +141,18 @@ impl PackScrubber<'_> {
             Ok(verified) => verified,
             Err(newer) => return Ok(PackOutcome::Damaged(IntactPart::none(length), too_new(pack, &newer))),
         };
-        let readmitted = self.readmit(pack, &verified).await?;
-        let intact = IntactPart { bytes: length, records: verified.intact.len() as u64, readmitted };
+        let mut intact = IntactPart { bytes: length, records: verified.intact.len() as u64, readmitted: 0 };
         if verified.damage.is_empty() {
+            intact.readmitted = self.readmit(pack, &verified).await?;
             return Ok(PackOutcome::Healthy(intact));
         }
         if !is_live(store, pack).await? {
             return Ok(PackOutcome::Gone);
         }
-        Ok(PackOutcome::Damaged(intact, self.damaged(pack, &verified, &bytes).await?))
+        let damaged = self.damaged(pack, &verified, &bytes).await?;
+        // After what is damaged has lost its place.
+        intact.readmitted = self.readmit(pack, &verified).await?;
+        Ok(PackOutcome::Damaged(intact, damaged))
     }
 
     /// Uses what is intact and located nowhere: a file that was lost is back, a disk reads again what it could not, another
@@ -170,10 +175,12 @@ impl PackScrubber<'_> {
                 }
             }
         }
+        // With an intact footer each entry is either.
+        let entries = u32::try_from(verified.intact.len() + verified.damage.len()).unwrap_or(u32::MAX);
         let mut readmitted = 0;
         for objects in lost.chunks(MAX_DAMAGE_OBJECTS) {
             let (objects, read_unix_ms) = (objects.to_vec(), now_unix_ms());
-            readmitted += catalog.readmit(IntactRecords { pack, kind, objects, read_unix_ms }).await?;
+            readmitted += catalog.readmit(IntactRecords { pack, kind, entries, objects, read_unix_ms }).await?;
         }
         if readmitted > 0 {
             info!(%pack, objects = readmitted, "what was quarantined in a pack is intact, and is used again");

@@ -57,31 +57,58 @@ pub(in crate::store) struct WalkedVersions {
     pub(in crate::store) damaged: u64,
     /// Objects that a tree needs, that are there, and of which the catalog that is compared knows no place.
     pub(in crate::store) lacking: u64,
+    /// Likewise, but it knows that they were found damaged, elsewhere.
+    pub(in crate::store) lost: u64,
+    /// Why that catalog cannot be compared.
+    pub(in crate::store) unreadable: Option<Error>,
 }
 
 /// A catalog that should know where everything is that a version needs.
 pub(in crate::store) struct Compared<'a> {
     catalog: &'a dyn Catalog,
-    packs: HashSet<PackId>,
-    /// Of those another pack may have a copy that nobody has looked at yet.
-    damaged: HashSet<ObjectId>,
+    known: Option<Known>,
     lacking: HashSet<ObjectId>,
+    lost: HashSet<ObjectId>,
+    unreadable: Option<Error>,
+}
+
+struct Known {
+    packs: HashSet<PackId>,
+    damaged: HashSet<ObjectId>,
 }
 
 impl<'a> Compared<'a> {
-    pub(in crate::store) async fn new(catalog: &'a dyn Catalog) -> Result<Self, Error> {
-        let packs = catalog.packs().await?.into_iter().map(|pack| pack.id).collect();
-        let damaged = catalog.unhealed_damage(usize::MAX).await?.into_iter().map(|it| it.id).collect();
-        Ok(Self { catalog, packs, damaged, lacking: HashSet::new() })
+    pub(in crate::store) fn new(catalog: &'a dyn Catalog) -> Self {
+        Self { catalog, known: None, lacking: HashSet::new(), lost: HashSet::new(), unreadable: None }
+    }
+
+    async fn compare(&mut self, kind: Purpose, here: &[(ObjectId, Location)]) {
+        if self.unreadable.is_none() {
+            self.unreadable = self.try_compare(kind, here).await.err();
+        }
     }
 
     /// Not in packs that the catalog does not know: opening adds those.
-    async fn compare(&mut self, kind: Purpose, here: &[(ObjectId, Location)]) -> Result<(), Error> {
+    async fn try_compare(&mut self, kind: Purpose, here: &[(ObjectId, Location)]) -> Result<(), Error> {
+        let known = match &mut self.known {
+            Some(known) => known,
+            unknown => unknown.insert(Known::by(self.catalog).await?),
+        };
         let places = self.catalog.locate(kind, here.iter().map(|(id, _)| *id).collect()).await?;
         let nowhere = here.iter().zip(places).filter(|(_, place)| place.is_none()).map(|(here, _)| here);
-        let lacking = nowhere.filter(|(id, at)| self.packs.contains(&at.pack) && !self.damaged.contains(id));
-        self.lacking.extend(lacking.map(|(id, _)| *id));
+        for (id, _) in nowhere.filter(|(_, at)| known.packs.contains(&at.pack)) {
+            let found = if known.damaged.contains(id) { &mut self.lost } else { &mut self.lacking };
+            found.insert(*id);
+        }
         Ok(())
+    }
+}
+
+impl Known {
+    async fn by(catalog: &dyn Catalog) -> Result<Self, Error> {
+        let packs = catalog.packs().await?.into_iter().map(|pack| pack.id).collect();
+        let damaged = catalog.unhealed_damage(usize::MAX).await?.into_iter().map(|it| it.id).collect();
+        Ok(Self { packs, damaged })
     }
 }
 
@@ -109,7 +136,10 @@ pub(in crate::store) async fn walk_versions(
         }
         control.advance(1);
     }
-    outcome.lacking = walk.compared.map_or(0, |compared| compared.lacking.len() as u64);
+    if let Some(compared) = walk.compared {
+        (outcome.lacking, outcome.lost) = (compared.lacking.len() as u64, compared.lost.len() as u64);
+        outcome.unreadable = compared.unreadable;
+    }
     Ok(outcome)
 }
 
@@ -236,7 +266,7 @@ impl VersionWalk<'_> {
         let locations = self.store.catalog().locate(Purpose::Chunks, ids.clone()).await?;
         if let Some(compared) = &mut self.compared {
             let here: Vec<_> = ids.into_iter().zip(&locations).filter_map(|(id, at)| Some((id, (*at)?))).collect();
-            compared.compare(Purpose::Chunks, &here).await?;
+            compared.compare(Purpose::Chunks, &here).await;
         }
         let mut locations = locations.into_iter();
         let (mut below, mut offset) = (Below::default(), 0);
@@ -270,7 +300,7 @@ impl VersionWalk<'_> {
             }
         }
         if let Some(compared) = &mut self.compared {
-            compared.compare(Purpose::Nodes, &wanted).await?;
+            compared.compare(Purpose::Nodes, &wanted).await;
         }
         let read = self.read(wanted).await?;
         for (node, bytes) in places {

@@ -128,7 +128,7 @@ async fn decide_things(catalog: &dyn Catalog) {
     };
     assert_eq!(catalog.quarantine(damage).await.unwrap(), 1);
     let objects = sample::objects(&again, &[73]);
-    let records = IntactRecords { pack: again.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+    let records = IntactRecords { pack: again.id, kind: Purpose::Chunks, entries: 1, objects, read_unix_ms: NOW };
     assert_eq!(catalog.readmit(records).await.unwrap(), 1);
 }
 

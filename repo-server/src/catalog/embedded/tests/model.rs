@@ -125,7 +125,8 @@ async fn run(catalog: &dyn Catalog, mark: &mut Option<MarkId>, op: &Op) -> Strin
         Op::Readmit { seed, objects } => {
             let pack = pack(seed, Purpose::Chunks);
             let objects = sample::objects(&pack, &distinct(&objects));
-            let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, objects, read_unix_ms: NOW };
+            let entries = objects.len() as u32;
+            let records = IntactRecords { pack: pack.id, kind: Purpose::Chunks, entries, objects, read_unix_ms: NOW };
             text(catalog.readmit(records).await)
         }
         Op::AddPack { seed, objects, holder } => {

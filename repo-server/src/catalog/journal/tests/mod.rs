@@ -13,8 +13,8 @@ use super::{Commit, Decision, Journal, Position, frame::FileHeader, read};
 use crate::{
     Error, RepositoryId,
     catalog::{
-        Damage, FinishedMark, TagRecord, VersionCounts, VersionRecord,
-        laws::sample::{content, image, key, object, pack_id, tag, upload_id},
+        Damage, FinishedMark, IntactRecords, TagRecord, VersionCounts, VersionRecord,
+        laws::sample::{content, image, key, object, objects, pack, pack_id, tag, upload_id},
     },
     files::Files,
     pack::Purpose,
@@ -61,12 +61,13 @@ fn decisions() -> Vec<Decision> {
             counts: VersionCounts { versions: 3, purged: 1 },
         }),
         Decision::GraceSet { grace_ms: 86_400_000, set_unix_ms: 1_700_000_000_008 },
-        Decision::Readmitted {
+        Decision::Readmitted(IntactRecords {
             pack: pack_id(7),
             kind: Purpose::Nodes,
-            objects: vec![object(2)],
-            readmitted_unix_ms: 1_700_000_000_009,
-        },
+            entries: 3,
+            objects: objects(&pack(7, Purpose::Nodes), &[2, 3]),
+            read_unix_ms: 1_700_000_000_009,
+        }),
     ]
 }
 
