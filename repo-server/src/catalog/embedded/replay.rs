@@ -167,8 +167,13 @@ fn quarantine(reading: &Reading<'_>, damage: &Damage, batch: &mut Batch) -> Resu
 
 /// In a rebuild no pack is known yet: whoever adds this one places what is no longer quarantined.
 fn readmit(reading: &Reading<'_>, records: &IntactRecords, batch: &mut Batch) -> Result<(), Error> {
-    let IntactRecords { pack, kind, objects, .. } = records;
-    let is_known = reading.pack(*pack)?.is_some();
+    let IntactRecords { pack, kind, entries, objects, .. } = records;
+    let known = reading.pack(*pack)?;
+    if known.as_ref().is_some_and(|known| known.records != *entries) {
+        // An index that was derived from what was left of the pack: its places have other ordinals. The next scrub says so.
+        return Ok(());
+    }
+    let is_known = known.is_some();
     for (id, place) in objects {
         batch.delete(&keys::quarantined(*pack, *kind, id));
         if is_known && !is_located(reading, *kind, id)? {
