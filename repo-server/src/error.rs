@@ -391,6 +391,11 @@ impl Error {
             Self::Idle { .. } => "repeat the command; what was sent is not sent again".into(),
             Self::NoRepository(_) => "push to it to create it".into(),
             Self::NotEmpty(_) => "choose an empty or new directory".into(),
+            Self::FileCorrupt { path, .. } if path.ends_with("journal") || path.ends_with("superblock") => {
+                "keep all files as they are, and take this one from a backup; `imprint-server check` says what else is \
+                 damaged"
+                    .into()
+            }
             Self::FileCorrupt { .. } => {
                 "`imprint-server rebuild` recreates what can be derived from packs and journal".into()
             }

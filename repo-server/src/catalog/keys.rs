@@ -183,6 +183,11 @@ pub(super) fn finished_mark() -> Vec<u8> {
     key(Table::Meta, &[b"mark"])
 }
 
+/// There when it is not known that the trees of all versions are whole.
+pub(super) fn trees_in_doubt() -> Vec<u8> {
+    key(Table::Meta, &[b"doubt"])
+}
+
 pub(super) fn scrub_state() -> Vec<u8> {
     key(Table::Meta, &[b"scrub"])
 }

@@ -457,6 +457,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// Notes how far scrubbing is. As little durable as [`note_verified`](Self::note_verified).
     async fn note_scrub_state(&self, state: ScrubState) -> Result<(), Error>;
 
+    /// Whether it is not known that everything is there that versions need, so that no version vouches for what is below its
+    /// nodes. So it is since the catalog was derived from what packs were there, and when a scrub found something to be lost.
+    async fn are_trees_in_doubt(&self) -> Result<bool, Error>;
+
+    /// Notes what walking all trees came to. As little durable as [`note_verified`](Self::note_verified).
+    async fn note_trees(&self, in_doubt: bool) -> Result<(), Error>;
+
     /// Totals over the repository.
     async fn totals(&self) -> Result<Totals, Error>;
 }

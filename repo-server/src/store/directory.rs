@@ -7,7 +7,7 @@ use imprint_content::DecodeError;
 use crate::{
     Error, RepositoryId,
     blocking::Blocking,
-    catalog::{EmbeddedCatalog, InDoubt},
+    catalog::{EmbeddedCatalog, InDoubt, journal::Position},
     files::{Files, parent},
     storage::LocalPacks,
 };
@@ -17,6 +17,7 @@ use super::{Lock, Store, Superblock, recover};
 pub(super) const SUPERBLOCK: &str = "superblock";
 pub(super) const PACKS: &str = "packs";
 const CATALOG: &str = "catalog";
+const JOURNAL: &str = "journal";
 /// Takes room that is given up when the disk is full.
 const RESERVE: &str = "reserve";
 
@@ -162,6 +163,7 @@ fn open_engines(
     blocking: &Blocking,
 ) -> Result<Engines, Error> {
     if !files.exists(&path.join(SUPERBLOCK))? {
+        expect_no_decisions(files, path)?;
         match mode {
             OpenMode::Existing => return Err(Error::NoRepository(path.to_owned())),
             OpenMode::OrCreate => return create_engines(files, path, options, blocking),
@@ -202,6 +204,20 @@ fn create_engines(files: &Files, path: &Path, options: &StoreOptions, blocking: 
     Ok(Engines { superblock, packs, catalog, files, lock })
 }
 
+/// A superblock is written before the first decision: a journal that has one is a repository whose superblock was lost.
+fn expect_no_decisions(files: &Files, path: &Path) -> Result<(), Error> {
+    match files.read(&path.join(JOURNAL)) {
+        Ok(journal) if journal.len() as u64 > Position::START.offset => {
+            let why = "it is missing, but there is a journal with decisions".into();
+            Err(Error::FileCorrupt { path: path.join(SUPERBLOCK), why })
+        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("read", path.join(JOURNAL), source))
+        }
+        _ => Ok(()),
+    }
+}
+
 const CREATION_LEFTOVERS: [&str; 7] = ["lock", "journal", "journal.new", CATALOG, PACKS, RESERVE, "superblock.new"];
 
 fn is_empty_but_for_a_creation(files: &Files, path: &Path) -> Result<bool, Error> {
@@ -236,6 +252,7 @@ pub(super) fn read_superblock(files: &Files, path: &Path) -> Result<Superblock, 
     let bytes = match files.read(&file) {
         Ok(bytes) => bytes,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            expect_no_decisions(files, path)?;
             return Err(Error::NoRepository(path.to_owned()));
         }
         Err(source) => return Err(Error::io("read", file, source)),

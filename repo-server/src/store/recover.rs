@@ -48,7 +48,7 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
             unknown.retain(|unknown| *unknown != pack);
         }
     }
-    index(store, unknown).await
+    index(store, unknown, Adding::WhatIsNowhere).await
 }
 
 /// Fills an empty catalog, whose journal was replayed, from all packs.
@@ -57,10 +57,18 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
 pub async fn rebuild(store: &Store) -> Result<RecoverOutcome, Error> {
     let packs = store.packs.list().await?;
     info!(packs = packs.len(), "reading the index of every pack");
-    index(store, packs).await
+    index(store, packs, Adding::Everything).await
 }
 
-async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Error> {
+/// What of a pack is placed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Adding {
+    Everything,
+    /// Nobody has read these records: what another pack has stays there, or a collection could give up the proven copy.
+    WhatIsNowhere,
+}
+
+async fn index(store: &Store, packs: Vec<PackId>, adding: Adding) -> Result<RecoverOutcome, Error> {
     let mut outcome = RecoverOutcome::default();
     let read = |pack| async move { (pack, read_index(&*store.packs, store.repository, pack).await) };
     let mut indexes = stream::iter(packs).map(read).buffered(READ_AHEAD);
@@ -75,6 +83,13 @@ async fn index(store: &Store, packs: Vec<PackId>) -> Result<RecoverOutcome, Erro
                 }
                 outcome.packs += 1;
                 outcome.records += u64::from(index.record.records);
+                if adding == Adding::WhatIsNowhere {
+                    let ids = index.objects.iter().map(|(id, _)| *id).collect();
+                    let places = store.catalog.locate(index.record.purpose, ids).await?.into_iter();
+                    let nowhere = index.objects.into_iter().zip(places).filter(|(_, place)| place.is_none());
+                    store.catalog.add_pack(index.record, nowhere.map(|(object, _)| object).collect(), None).await?;
+                    continue;
+                }
                 waiting += index.objects.len();
                 batch.push((index.record, index.objects));
                 if waiting >= BATCH_RECORDS {

@@ -186,7 +186,8 @@ impl Upload {
     ) -> Result<UploadOutcome, Error> {
         self.seal().await?;
         // What is damaged may be below any node of the base.
-        let is_healthy = self.store.catalog.unhealed_damage(1).await?.is_empty();
+        let catalog = &self.store.catalog;
+        let is_healthy = !catalog.are_trees_in_doubt().await? && catalog.unhealed_damage(1).await?.is_empty();
         let base = self.base.as_ref().filter(|_| self.base_vouches && is_healthy).map(|base| base.root);
         let check = ClosureCheck::new(&self.store.nodes, &*self.store.catalog, self.record.id, base).await;
         let totals = match check.run(content.root).await? {

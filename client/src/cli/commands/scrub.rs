@@ -264,7 +264,7 @@ impl fmt::Display for Report {
         if self.damaged_versions > 0 {
             write!(f, "\n  hint: push an image that holds the same data, which heals it, or restore another version")?;
         } else if self.has_damage() {
-            write!(f, "\n  hint: no version needs what is damaged; look at the disk and at the log of the kernel")?;
+            write!(f, "\n  hint: look at the disk and at the log of the kernel, and leave the files as they are")?;
         }
         Ok(())
     }

@@ -392,6 +392,14 @@ impl Catalog for EmbeddedCatalog {
         self.run(move |inner| inner.note_scrub_state(state)).await
     }
 
+    async fn are_trees_in_doubt(&self) -> Result<bool, Error> {
+        self.run(|inner| Ok(inner.read().view.get(&keys::trees_in_doubt(), |_| Ok(()))?.is_some())).await
+    }
+
+    async fn note_trees(&self, in_doubt: bool) -> Result<(), Error> {
+        self.run(move |inner| inner.note_trees(in_doubt)).await
+    }
+
     async fn totals(&self) -> Result<Totals, Error> {
         self.run(|inner| inner.read().totals()).await
     }

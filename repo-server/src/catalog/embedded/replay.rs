@@ -39,6 +39,10 @@ pub(super) fn catch_up(index: &RocksIndex, journal: &Journal, uploads: Uploads) 
         let (position, decision) = entry?;
         let mut batch = Batch::default();
         let reading = Reading::new(index.view());
+        if applied == Position::START {
+            // Derived anew: nobody knows yet whether the packs are all there.
+            batch.put(&keys::trees_in_doubt(), &[]);
+        }
         apply(&reading, position, &decision, &mut batch)?;
         if uploads == Uploads::Doubtful && matches!(decision, Decision::PacksCondemned { .. }) {
             for (upload, _) in reading.open_uploads()? {

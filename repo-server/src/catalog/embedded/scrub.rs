@@ -66,6 +66,15 @@ impl Inner {
         batch.put(&keys::scrub_state(), &values::encode_scrub_state(&state));
         self.write(batch)
     }
+
+    pub(super) fn note_trees(&self, in_doubt: bool) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        match in_doubt {
+            true => batch.put(&keys::trees_in_doubt(), &[]),
+            false => batch.delete(&keys::trees_in_doubt()),
+        }
+        self.write(batch)
+    }
 }
 
 impl Reading<'_> {

@@ -41,6 +41,7 @@ struct State {
     grace: Option<Duration>,
     condemned: BTreeSet<PackId>,
     ever_condemned: BTreeSet<PackId>,
+    trees_in_doubt: bool,
     quarantined: BTreeMap<(PackId, u8, ObjectId), String>,
     verified: BTreeMap<PackId, i64>,
     scrub: ScrubState,

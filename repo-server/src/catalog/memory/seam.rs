@@ -252,6 +252,15 @@ impl Catalog for MemoryCatalog {
         Ok(())
     }
 
+    async fn are_trees_in_doubt(&self) -> Result<bool, Error> {
+        Ok(self.state().trees_in_doubt)
+    }
+
+    async fn note_trees(&self, in_doubt: bool) -> Result<(), Error> {
+        self.state().trees_in_doubt = in_doubt;
+        Ok(())
+    }
+
     async fn totals(&self) -> Result<Totals, Error> {
         Ok(self.state().totals())
     }

@@ -23,7 +23,7 @@ use imprint_content::ImageName;
 
 use super::{
     LookLock, Store,
-    directory::{PACKS, SUPERBLOCK, read_superblock},
+    directory::{PACKS, read_superblock},
     scrub::{Compared, ScrubControl, ScrubFinding, walk_versions},
 };
 use crate::{
@@ -108,9 +108,6 @@ impl Checker<'_> {
         match read_superblock(&files, self.dir) {
             Ok(superblock) => return Ok(Some(superblock.repository)),
             Err(Error::FileCorrupt { path, why }) => self.damaged_file(path, None, why, Remedy::Backup),
-            Err(Error::NoRepository(_)) if files.exists(&journal)? => {
-                self.damaged_file(self.dir.join(SUPERBLOCK), None, "it is missing".into(), Remedy::Backup);
-            }
             Err(error) => return Err(error),
         }
         match crate::catalog::journal::repository_in(&files, &journal) {
@@ -199,6 +196,10 @@ impl Checker<'_> {
         let path = self.dir.join(CATALOG);
         if !Files::default().exists(&path)? {
             self.note(format!("there is no {}; opening the repository derives it anew", path.display()));
+            return Ok(None);
+        }
+        if !Files::default().exists(&path.join("CURRENT"))? {
+            self.note(format!("{} is not finished; opening the repository derives it anew", path.display()));
             return Ok(None);
         }
         let open = {

@@ -40,7 +40,7 @@ impl Checker<'_> {
         let (leftovers, mut packs): (Vec<_>, Vec<_>) = stored.into_iter().partition(|pack| condemned.contains(pack));
         if !leftovers.is_empty() {
             let count = leftovers.len();
-            self.note(format!("{count} packs were given up and are still there; opening the repository deletes them"));
+            self.note(format!("{count} packs were given up and are still there; they are not used"));
         }
         packs.sort_unstable();
         let mut outcome = VerifiedPacks::default();

@@ -70,12 +70,18 @@ impl Store {
     /// What rules decide about every version of an image, by ascending numbers.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] without any rule, [`Error::WouldForgetAll`] when no version would be kept.
+    /// [`Error::BadRequest`] without any rule, [`Error::TagNotFound`] for a tag that no version has,
+    /// [`Error::WouldForgetAll`] when no version would be kept.
     pub async fn plan_forget(&self, image: &ImageName, rules: &KeepRules) -> Result<Vec<VersionFate>, Error> {
         if rules.is_empty() {
             return Err(Error::BadRequest("a rule that says what to keep is needed".into()));
         }
-        let fates = rules::apply(rules, self.dated_versions(image).await?);
+        let versions = self.dated_versions(image).await?;
+        // A rule that was mistyped would keep nothing.
+        if let Some(tag) = rules.tags.iter().find(|tag| !versions.iter().any(|version| version.tags.contains(*tag))) {
+            return Err(Error::TagNotFound { image: image.clone(), tag: tag.clone() });
+        }
+        let fates = rules::apply(rules, versions);
         let keeps_nothing = !fates.is_empty() && fates.iter().all(|(_, reasons)| reasons.is_empty());
         if keeps_nothing {
             return Err(Error::WouldForgetAll(image.clone()));

@@ -79,6 +79,7 @@ impl Store {
         let due = self.due_packs(since, began, &mut report).await?;
         self.scrub_packs(due, &options, control, found, &mut report).await?;
         self.scrub_versions(control, found, &mut report).await?;
+        self.catalog.note_trees(report.damaged_versions > 0).await?;
         report.unhealed_objects = self.catalog.unhealed_damage(MAX_COUNTED).await?.len() as u64;
         // A round is over when all that was there when it began was looked at since.
         let open_since_unix_ms = state.open_since_unix_ms.filter(|open| *open > since && *open <= began);

@@ -42,6 +42,65 @@ async fn a_condemned_pack_is_never_a_pack_again() {
     assert_whole(&store, &kept, &image_of(0..1000)).await;
 }
 
+/// Its records were read by nobody, and a collection would give up the pack whose were.
+#[tokio::test]
+async fn a_pack_that_comes_back_takes_over_nothing_that_another_one_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let version = push(&store, &image_of(0..1000), None).await;
+    drop((store, lock));
+    let away = packs_in(dir.path());
+    away.keys().for_each(|file| fs::remove_file(file).unwrap());
+    fs::remove_dir_all(dir.path().join("catalog")).unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    push(&store, &image_of(0..1000), Some(&version)).await;
+    drop((store, lock));
+    for (file, mut bytes) in away {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(file, bytes).unwrap();
+    }
+    let Directory { store, .. } = store_in(dir.path()).await;
+    collect(&store).await;
+    assert_whole(&store, &version, &image_of(0..1000)).await;
+}
+
+/// A base vouches for nothing before everything was looked for: a rebuild does not know what was in packs that are gone.
+#[tokio::test]
+async fn after_a_rebuild_without_a_pack_the_next_push_sends_what_was_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let version = push(&store, &image_of(0..1000), None).await;
+    let at = store.catalog().locate(Purpose::Chunks, vec![ChunkId::of(&content(7)).into()]).await.unwrap()[0].unwrap();
+    let name = at.pack.to_string();
+    drop((store, lock));
+    fs::remove_file(dir.path().join("packs").join(&name[..2]).join(format!("{name}.pack"))).unwrap();
+    fs::remove_dir_all(dir.path().join("catalog")).unwrap();
+    let Directory { store, .. } = store_in(dir.path()).await;
+    assert!(store.catalog().are_trees_in_doubt().await.unwrap());
+    let next = push(&store, &image_of(0..1000), Some(&version)).await;
+    assert_whole(&store, &next, &image_of(0..1000)).await;
+    assert_whole(&store, &version, &image_of(0..1000)).await;
+    assert!(!scrub(&store).await.0.has_damage());
+    assert!(!store.catalog().are_trees_in_doubt().await.unwrap(), "all was found");
+}
+
+/// A journal with decisions is a repository, whatever else is gone.
+#[tokio::test]
+async fn a_repository_without_its_superblock_is_not_created_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    push(&store, &image_of(0..100), None).await;
+    drop((store, lock));
+    fs::remove_file(dir.path().join("superblock")).unwrap();
+    fs::remove_dir_all(dir.path().join("packs")).unwrap();
+    let journal = fs::read(dir.path().join("journal")).unwrap();
+    let opened = Directory::open(dir.path(), OpenMode::OrCreate, StoreOptions::default()).await;
+    assert!(matches!(opened, Err(Error::FileCorrupt { .. })));
+    assert_eq!(fs::read(dir.path().join("journal")).unwrap(), journal);
+    assert!(dir.path().join("catalog").exists());
+}
+
 /// A disk that is not mounted must not cost an entry in the journal for everything that is on it, only because somebody reads.
 #[tokio::test]
 async fn a_reader_that_finds_most_packs_gone_blames_none() {
