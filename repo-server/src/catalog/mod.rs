@@ -4,7 +4,10 @@
 //! removal) durable in its journal before it answers; the rest can be derived from journal and packs.
 //! Every engine passes the same `laws`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use imprint_content::{Codec, ContentRecord, ImageName, NodeId, ObjectId, Selector, TagName, VersionId};
@@ -421,8 +424,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Error::BadRequest`] for more than [`MAX_DAMAGE_OBJECTS`].
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error>;
 
-    /// Uses records of a live pack again, of objects that are located nowhere: they are located there from now on, and what was
-    /// quarantined of them is so no longer. Durable on return. Nobody knows who relied on the object where it was before, so
+    /// The quarantined records of a pack.
+    async fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error>;
+
+    /// Uses records of a live pack again, of objects that are located nowhere, or whose record there was quarantined: it is so no
+    /// longer, and what is located nowhere is located there from now on. Durable on return. Nobody knows who relied on the object where it was before, so
     /// every open upload holds the pack, and no mark that is active lets it be condemned. How many were quarantined.
     ///
     /// Nothing is done with a pack that is not live, nor with one that the catalog knows with another number of records: places in

@@ -57,16 +57,20 @@ impl Inner {
         }
         let IntactRecords { pack, kind, entries, read_unix_ms, .. } = *records;
         let mut journal = self.decisions()?;
-        let lost = self.located_nowhere(kind, &records.objects)?;
         let reading = self.read();
+        let quarantined = reading.quarantined_in(pack)?;
+        let places = self.locate(kind, &records.objects.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+        let is_news = |((id, _), place): &(&(ObjectId, Location), Option<Location>)| {
+            place.is_none() || quarantined.contains(&(kind, *id))
+        };
+        let news: Vec<_> = records.objects.iter().zip(places).filter(is_news).map(|(object, _)| *object).collect();
         let is_as_known = reading.pack(pack)?.is_some_and(|known| known.records == entries);
-        if lost.is_empty() || !is_as_known || !self.live_packs().contains(&pack) {
+        if news.is_empty() || !is_as_known || !self.live_packs().contains(&pack) {
             return Ok(0);
         }
         self.hold_by_all(pack)?;
-        let quarantined = reading.quarantined_in(pack)?;
-        let count = lost.iter().filter(|(id, _)| quarantined.contains(&(kind, *id))).count() as u64;
-        let decision = Decision::Readmitted(IntactRecords { pack, kind, entries, objects: lost, read_unix_ms });
+        let count = news.iter().filter(|(id, _)| quarantined.contains(&(kind, *id))).count() as u64;
+        let decision = Decision::Readmitted(IntactRecords { pack, kind, entries, objects: news, read_unix_ms });
         let position = journal.append(&decision)?;
         self.apply(position, &decision, |_, _| Ok(()))?;
         Ok(count)
@@ -80,16 +84,6 @@ impl Inner {
             batch.put(&keys::hold(upload, pack), &[]);
         }
         if batch.is_empty() { Ok(()) } else { self.write(batch) }
-    }
-
-    fn located_nowhere(
-        &self,
-        kind: Purpose,
-        objects: &[(ObjectId, Location)],
-    ) -> Result<Vec<(ObjectId, Location)>, Error> {
-        let places = self.locate(kind, &objects.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
-        let lost = objects.iter().zip(places).filter(|(_, place)| place.is_none());
-        Ok(lost.map(|(object, _)| *object).collect())
     }
 
     pub(super) fn unhealed_damage(&self, limit: usize) -> Result<Vec<DamagedObject>, Error> {

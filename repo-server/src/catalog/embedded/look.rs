@@ -1,23 +1,19 @@
 //! Looks at the catalog of a repository that is not to be changed, damaged ones included.
 
 use std::{
-    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, OnceLock, RwLock},
 };
 
-use imprint_content::ObjectId;
-
 use super::{EmbeddedCatalog, Inner, directory, reading::Reading};
 use crate::{
-    Error, PackId, RepositoryId,
+    Error, RepositoryId,
     blocking::Blocking,
     catalog::{
         journal::{Journal, Position},
         rocks::RocksIndex,
     },
     files::Files,
-    pack::Purpose,
 };
 
 impl EmbeddedCatalog {
@@ -75,10 +71,5 @@ impl EmbeddedCatalog {
             Ok(entries)
         })
         .await
-    }
-
-    /// Records of a pack that are not used.
-    pub async fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
-        self.run(move |inner| inner.read().quarantined_in(pack)).await
     }
 }

@@ -359,6 +359,10 @@ impl Catalog for EmbeddedCatalog {
         self.run(move |inner| inner.quarantine(damage)).await
     }
 
+    async fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
+        self.run(move |inner| inner.read().quarantined_in(pack)).await
+    }
+
     async fn readmit(&self, records: IntactRecords) -> Result<u64, Error> {
         self.run(move |inner| inner.readmit(&records)).await
     }

@@ -92,10 +92,12 @@ pub(crate) async fn a_record_that_is_found_intact_is_used_again(catalog: &dyn Ca
     assert_eq!(quarantine(catalog, 1, &[1, 2, 3]).await, 3);
     assert_eq!(unhealed(catalog).await, 2);
     let before = catalog.locate(Purpose::Chunks, vec![object(3)]).await.unwrap();
-    assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 3]).await, 1, "what is located elsewhere stays there");
+    assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 3]).await, 2, "what is located elsewhere stays there");
     assert_eq!(packs_of(catalog, &[1, 2, 3]).await, [Some(1), None, Some(2)]);
     assert_eq!(catalog.locate(Purpose::Chunks, vec![object(3)]).await.unwrap(), before);
     assert_eq!(unhealed(catalog).await, 1);
+    let left = catalog.quarantined_in(pack_id(1)).await.unwrap();
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [(Purpose::Chunks, object(2))]);
     assert_eq!(readmit(catalog, 1, &[1, 2, 3], &[1, 3]).await, 0, "a repetition changes nothing");
     assert_eq!(quarantine(catalog, 1, &[1]).await, 1, "it can be damaged again");
     assert_eq!(readmit(catalog, 9, &[1], &[1]).await, 0, "no such pack");

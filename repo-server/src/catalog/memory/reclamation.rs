@@ -151,9 +151,13 @@ impl State {
         }
         let mut readmitted = 0;
         for (id, place) in objects {
-            if self.locate(kind, &[id])[0].is_none() {
-                readmitted += u64::from(self.quarantined.remove(&(pack, kind.number(), id)).is_some());
+            let was_quarantined = self.quarantined.remove(&(pack, kind.number(), id)).is_some();
+            let is_lost = self.locate(kind, &[id])[0].is_none();
+            if is_lost {
                 self.objects(kind).insert(id, place);
+            }
+            if is_lost || was_quarantined {
+                readmitted += u64::from(was_quarantined);
                 self.marks.stamp(&[pack]);
                 self.open.values_mut().for_each(|open| _ = open.holds.insert(pack));
             }

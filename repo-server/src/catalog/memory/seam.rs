@@ -1,6 +1,10 @@
 //! The seam: one lock for each call.
 
-use std::{collections::BTreeSet, ops::Bound, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Bound,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use imprint_content::{ImageName, ObjectId, Selector, TagName};
@@ -204,6 +208,12 @@ impl Catalog for MemoryCatalog {
 
     async fn quarantine(&self, damage: Damage) -> Result<u64, Error> {
         self.state().quarantine(damage)
+    }
+
+    async fn quarantined_in(&self, pack: PackId) -> Result<HashSet<(Purpose, ObjectId)>, Error> {
+        let state = self.state();
+        let here = state.quarantined.keys().filter(|(of, ..)| *of == pack);
+        Ok(here.filter_map(|(_, kind, id)| Some((Purpose::from_number(*kind).ok()?, *id))).collect())
     }
 
     async fn readmit(&self, records: IntactRecords) -> Result<u64, Error> {

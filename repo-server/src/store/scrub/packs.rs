@@ -155,22 +155,25 @@ impl PackScrubber<'_> {
         Ok(PackOutcome::Damaged(intact, damaged))
     }
 
-    /// Uses what is intact and located nowhere: a file that was lost is back, a disk reads again what it could not, another
+    /// Uses what is intact and located nowhere, or quarantined: a file that was lost is back, a disk reads again what it could not, another
     /// copy of the object was found damaged.
     async fn readmit(&self, pack: PackId, verified: &VerifiedPack) -> Result<u64, Error> {
         // What is found without header or footer has other ordinals; it is copied.
         let Some(kind) = verified.purpose.filter(|_| !verified.has_structural_damage()) else { return Ok(0) };
         let catalog = &self.store.catalog;
-        let mut lost = Vec::new();
+        let quarantined = catalog.quarantined_in(pack).await?;
+        let mut news = Vec::new();
         for records in verified.intact.chunks(PAGE) {
             let places = catalog.locate(kind, records.iter().map(|(id, _)| *id).collect()).await?;
             for ((id, here), place) in records.iter().zip(places) {
                 match place {
-                    None => lost.push((*id, *here)),
+                    None => news.push((*id, *here)),
                     Some(place) if place.pack == pack && place != *here => {
                         warn!(%pack, "the catalog has other places in this pack; `imprint-server rebuild` derives it anew");
                         return Ok(0);
                     }
+                    // Healed elsewhere; but nothing is wrong here any more.
+                    Some(_) if quarantined.contains(&(kind, *id)) => news.push((*id, *here)),
                     Some(_) => {}
                 }
             }
@@ -178,7 +181,7 @@ impl PackScrubber<'_> {
         // With an intact footer each entry is either.
         let entries = u32::try_from(verified.intact.len() + verified.damage.len()).unwrap_or(u32::MAX);
         let mut readmitted = 0;
-        for objects in lost.chunks(MAX_DAMAGE_OBJECTS) {
+        for objects in news.chunks(MAX_DAMAGE_OBJECTS) {
             let (objects, read_unix_ms) = (objects.to_vec(), now_unix_ms());
             readmitted += catalog.readmit(IntactRecords { pack, kind, entries, objects, read_unix_ms }).await?;
         }
