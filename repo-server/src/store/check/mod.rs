@@ -198,10 +198,6 @@ impl Checker<'_> {
             self.note(format!("there is no {}; opening the repository derives it anew", path.display()));
             return Ok(None);
         }
-        if !Files::default().exists(&path.join("CURRENT"))? {
-            self.note(format!("{} is not finished; opening the repository derives it anew", path.display()));
-            return Ok(None);
-        }
         let open = {
             let (dir, scratch, blocking) = (self.dir.to_owned(), scratch.path().to_owned(), blocking.clone());
             move || EmbeddedCatalog::open_to_look(&dir, &scratch, repository, blocking)
