@@ -320,10 +320,10 @@ async fn a_damaged_superblock_is_never_opened() {
         assert_eq!(open_error(&damaged.repository()).await.kind(), Kind::Corrupt, "{left} bytes left");
     }
     let damaged = small.damaged(&superblock, Damage::Remove);
-    assert_eq!(open_error(&damaged.repository()).await.reason(), "NO_REPOSITORY");
+    assert_eq!(open_error(&damaged.repository()).await.reason(), "FILE_CORRUPT");
     // Nor is the rest of it taken for an empty directory.
     let error = Client::try_embedded(&damaged.repository()).await.err().unwrap();
-    assert_eq!((error.kind(), error.reason()), (Kind::Invalid, "NOT_EMPTY"));
+    assert_eq!((error.kind(), error.reason()), (Kind::Corrupt, "FILE_CORRUPT"));
     assert_eq!(packs(&damaged.repository()).len(), 2);
 }
 

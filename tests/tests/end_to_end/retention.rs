@@ -98,8 +98,8 @@ fn rules_that_keep_nothing_or_are_none_are_refused() {
     assert_eq!(home.run(["forget", "lab/pc"]).code(), 2);
     assert_eq!(home.run(["forget", "lab/pc", "--keep-last", "0"]).code(), 2);
     let nothing = ["forget", "lab/pc", "--keep-tag", "nowhere"];
-    assert_eq!(reason(&home, &nothing), (5, "WOULD_FORGET_ALL".into()));
-    assert_eq!(reason(&home, &[&nothing[..], &["--dry-run"]].concat()), (5, "WOULD_FORGET_ALL".into()));
+    assert_eq!(reason(&home, &nothing), (3, "TAG_NOT_FOUND".into()), "mistyped");
+    assert_eq!(reason(&home, &[&nothing[..], &["--dry-run"]].concat()), (3, "TAG_NOT_FOUND".into()));
     assert_eq!(reason(&home, &["forget", "lab/no", "--keep-last", "1"]), (3, "IMAGE_NOT_FOUND".into()));
     assert_eq!(numbers(&home, &[]), [1, 2]);
 }
