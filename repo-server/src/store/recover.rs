@@ -48,7 +48,9 @@ pub(super) async fn index_unknown_packs(store: &Store) -> Result<RecoverOutcome,
             unknown.retain(|unknown| *unknown != pack);
         }
     }
-    index(store, unknown, Adding::WhatIsNowhere).await
+    // Without a catalog there is nothing to take over, and many packs at once cost a fraction.
+    let adding = if known.is_empty() { Adding::Everything } else { Adding::WhatIsNowhere };
+    index(store, unknown, adding).await
 }
 
 /// Fills an empty catalog, whose journal was replayed, from all packs.

@@ -140,9 +140,7 @@ impl Inner {
         packs.iter().for_each(|pack| batch.delete(&keys::condemned(*pack)));
         self.write(batch)
     }
-}
 
-impl Inner {
     pub(super) fn ever_condemned(&self, mut packs: Vec<PackId>) -> Result<Vec<PackId>, Error> {
         let entries = lock(&self.journal)?.read_from(Position::START)?;
         let mut condemned = HashSet::new();
