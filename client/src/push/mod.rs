@@ -24,6 +24,9 @@ use crate::{
 use session::{Commit, Session};
 use spool::Prepared;
 
+/// Bases that are tried until one is not removed meanwhile: a repository that answers wrongly must not keep us for ever.
+const MAX_BASES: usize = 16;
+
 /// Optional behaviour of a push.
 #[derive(Debug, Clone, Default)]
 pub struct PushOptions {
@@ -93,7 +96,6 @@ pub async fn push(
         ..ContentRecord::new(NodeId::from_bytes([0; 32]), 0, profile)
     };
     draft.check_limits().map_err(|error| Error::Unsupported(error.to_string()))?;
-    let base = find_base(repository, image, profile, &progress).await?;
     let (source, plain) = match (source.kind(), profile.min_file_run) {
         (SourceKind::Stream, Some(_)) => {
             match spool::prepare(source, repository.trees().spool_directory(), &progress).await? {
@@ -109,13 +111,7 @@ pub async fn push(
         Some(layout) => (Cutting::undivided(profile), Some(layout)),
         None => Cutting::of_push(&source, profile, options.capture_mode).await?,
     };
-    let open = v1::OpenUpload {
-        image: image.to_string(),
-        upload_id: bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
-        base: base.as_ref().map(|(version, _)| version.key()),
-        profile: profile.number.into(),
-    };
-    let (mut session, damaged) = Session::open(repository, open, &progress).await?;
+    let (mut session, base, damaged) = open_on_newest(repository, image, profile, &progress).await?;
     progress.enter(Phase::Transferring);
     let base_extents = base.as_ref().map(|(_, extents)| extents);
     let known_nodes = nodes_of(base_extents, &damaged)?;
@@ -149,6 +145,42 @@ fn choose_profile(repository: &Repository) -> Result<Profile, Error> {
     profile.ok_or_else(|| {
         Error::Unsupported(format!("the repository cuts by profile {number}, which this imprint does not know"))
     })
+}
+
+/// An upload, the version it is based on with its extents, and what the repository has lost of that.
+type OpenedOnBase<'a> = (Session<'a>, Option<(Version, ExtentMap)>, HashSet<ObjectId>);
+
+/// Opens an upload on the newest version. If that is removed before it is open, on the one that is the newest then.
+async fn open_on_newest<'a>(
+    repository: &'a Repository,
+    image: &ImageName,
+    profile: Profile,
+    progress: &Arc<Progress>,
+) -> Result<OpenedOnBase<'a>, Error> {
+    for _ in 1..MAX_BASES {
+        match try_open_on_newest(repository, image, profile, progress).await {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            opened => return opened,
+        }
+    }
+    try_open_on_newest(repository, image, profile, progress).await
+}
+
+async fn try_open_on_newest<'a>(
+    repository: &'a Repository,
+    image: &ImageName,
+    profile: Profile,
+    progress: &Arc<Progress>,
+) -> Result<OpenedOnBase<'a>, Error> {
+    let base = find_base(repository, image, profile, progress).await?;
+    let open = v1::OpenUpload {
+        image: image.to_string(),
+        upload_id: bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
+        base: base.as_ref().map(|(version, _)| version.key()),
+        profile: profile.number.into(),
+    };
+    let (session, damaged) = Session::open(repository, open, progress).await?;
+    Ok((session, base, damaged))
 }
 
 /// The newest version and its extents, if there is one that was cut by the same profile.

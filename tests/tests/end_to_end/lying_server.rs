@@ -18,7 +18,7 @@ use imprint_proto::{
     Kind,
     limits::MAX_MESSAGE_BYTES,
     v1::{
-        self, push_response,
+        self, push_request, push_response,
         repository_server::{Repository, RepositoryServer},
         tree_piece::Piece,
     },
@@ -46,9 +46,11 @@ struct Lies {
     tree: fn(&mut Tree),
     version: fn(&mut v1::Version),
     push: fn(&mut push_response::Step),
+    /// No lie, but somebody else who removes each base before the push on it is opened.
+    removes_bases: bool,
 }
 
-const HONEST: Lies = Lies { chunks: |_| {}, tree: |_| {}, version: |_| {}, push: |_| {} };
+const HONEST: Lies = Lies { chunks: |_| {}, tree: |_| {}, version: |_| {}, push: |_| {}, removes_bases: false };
 
 struct Proxy {
     honest: Wire,
@@ -86,7 +88,15 @@ impl Repository for Proxy {
 
     async fn push(&self, request: Request<Streaming<v1::PushRequest>>) -> Result<Response<Self::PushStream>, Status> {
         let lie = self.lies.push;
-        let requests = request.into_inner().map_while(Result::ok);
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        if let Some(v1::PushRequest { step: Some(push_request::Step::Open(v1::OpenUpload { base, .. })) }) = &first
+            && self.lies.removes_bases
+            && base.is_some()
+        {
+            self.honest.clone().remove_version(v1::RemoveVersionRequest { version: base.clone() }).await?;
+        }
+        let requests = tokio_stream::iter(first).chain(requests.map_while(Result::ok));
         let answers = self.honest.clone().push(requests).await?;
         Ok(changed(answers, move |answer| answer.step.iter_mut().for_each(lie)))
     }
@@ -442,4 +452,22 @@ async fn a_server_that_claims_to_have_everything_is_found_out_by_the_commit() {
     client.restore("lab/pushed", &target).await;
     assert_same(&target, &source);
     fs::remove_file(source).unwrap();
+}
+
+/// One of the field's usual races: who keeps `--keep-last 1` while others push.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_base_is_removed_takes_the_one_before() {
+    let fixture = Fixture::new().await;
+    for n in 0..2 {
+        let source = write(fixture.directory.path(), "pushed.raw", &Random::new(100 + n).bytes(1_000_000));
+        fixture.push(HONEST, &source).await.unwrap();
+    }
+    let source = write(fixture.directory.path(), "pushed.raw", &Random::new(110).bytes(1_000_000));
+    fixture.push(Lies { removes_bases: true, ..HONEST }, &source).await.unwrap();
+    let client = Client::connect(&fixture.server.url()).await;
+    let versions = client.repository.versions(&imprint_tests::client::name("lab/pushed")).await.unwrap();
+    assert_eq!(versions.iter().map(|version| version.number).collect::<Vec<_>>(), [3], "both bases were removed");
+    let target = client.place("target.raw");
+    client.restore("lab/pushed@3", &target).await;
+    assert_same(&target, &source);
 }
