@@ -58,13 +58,23 @@ pub struct Directory {
 impl Directory {
     /// Opens the repository and finishes what a crash interrupted.
     ///
+    /// When most of its packs have no file, writing is stopped: more likely their disk is not mounted than that they are lost. A
+    /// push would rely on what is not there, and what it writes would be hidden later.
+    ///
     /// # Errors
     /// [`Error::Locked`], [`Error::NoRepository`], [`Error::NotEmpty`], [`Error::Incompatible`], or damage.
     pub async fn open(path: &Path, mode: OpenMode, options: StoreOptions) -> Result<Self, Error> {
-        Self::open_on(Files::default(), path, mode, options).await
+        let opened = Self::open_on(Files::default(), path, mode, options).await?;
+        if opened.store.are_most_packs_missing().await? {
+            opened.store.gate().stop(
+                "most packs have no file, as if their disk were not mounted; if they are lost, `imprint-server rebuild` goes on \
+                 without them",
+            );
+        }
+        Ok(opened)
     }
 
-    /// The same, on any file system. The lock and RocksDB are on this machine's in any case.
+    /// The same, on any file system, whatever is missing. The lock and RocksDB are on this machine's in any case.
     pub(crate) async fn open_on(
         files: Files,
         path: &Path,

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
-    reclaim::{assert_whole, collect, image_of, purge, try_read},
-    scrub::scrub,
+    reclaim::{assert_whole, collect, image_of, key_of, purge, try_read},
+    scrub::{ALL, scrub, try_scrub},
     *,
 };
+use crate::store::scrub::ScrubControl;
 
 async fn store_in(path: &Path) -> Directory {
     let options = StoreOptions { catalog_cache_bytes: 1 << 20, reserve_bytes: 0, ..StoreOptions::default() };
@@ -114,6 +115,42 @@ async fn a_reader_that_finds_most_packs_gone_blames_none() {
     assert!(store.catalog().unhealed_damage(9).await.unwrap().is_empty());
     fs::remove_dir(dir.path().join("packs")).unwrap();
     fs::rename(dir.path().join("away"), dir.path().join("packs")).unwrap();
+    assert_whole(&store, &version, &image_of(0..1000)).await;
+}
+
+/// A push would rely on what is not there, and a scrub would take everything for lost.
+#[tokio::test]
+async fn without_most_packs_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let version = push(&store, &image_of(0..1000), None).await;
+    drop((store, lock));
+    let packs = dir.path().join("packs");
+    fs::rename(&packs, dir.path().join("away")).unwrap();
+    fs::create_dir(&packs).unwrap();
+
+    let Directory { store, lock } = store_in(dir.path()).await;
+    let record = UploadRecord { id: UploadId::random(), image: version.image.clone(), base: None };
+    let pushed = store.open_upload(record, Profile::V1).await;
+    assert!(matches!(pushed, Err(Error::WritesStopped { .. })));
+    let (scrubbed, _) = try_scrub(&store, ALL, &ScrubControl::new()).await;
+    assert!(matches!(scrubbed, Err(Error::WritesStopped { .. })), "{scrubbed:?}");
+    assert!(store.version(key_of(&version)).await.is_ok(), "what needs no pack is answered");
+    drop((store, lock));
+
+    // It was not mounted.
+    fs::rename(&packs, dir.path().join("empty")).unwrap();
+    fs::rename(dir.path().join("away"), &packs).unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    assert!(store.gate().check().is_ok() && store.catalog().unhealed_damage(9).await.unwrap().is_empty());
+    assert_whole(&store, &push(&store, &image_of(0..1000), Some(&version)).await, &image_of(0..1000)).await;
+    drop((store, lock));
+
+    // It is lost.
+    fs::remove_dir_all(&packs).unwrap();
+    Directory::rebuild(dir.path(), StoreOptions::default()).await.unwrap();
+    let Directory { store, .. } = store_in(dir.path()).await;
+    push(&store, &image_of(0..1000), Some(&version)).await;
     assert_whole(&store, &version, &image_of(0..1000)).await;
 }
 

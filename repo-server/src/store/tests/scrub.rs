@@ -30,9 +30,9 @@ impl Found {
     }
 }
 
-const ALL: ScrubOptions = ScrubOptions { scope: ScrubScope::Round, bytes_per_second: None };
+pub(super) const ALL: ScrubOptions = ScrubOptions { scope: ScrubScope::Round, bytes_per_second: None };
 
-async fn try_scrub(
+pub(super) async fn try_scrub(
     store: &Store,
     options: ScrubOptions,
     control: &ScrubControl,
