@@ -68,7 +68,7 @@ fn text(finding: &CheckFinding) -> String {
                 PackState::Damaged => format!("{} is damaged", path.display()),
             };
             if found.is_known {
-                text += "; this was known, and is not used";
+                text += "; what is damaged is not used";
             }
             for damage in &found.damage {
                 let PackDamage { range, why, .. } = damage;

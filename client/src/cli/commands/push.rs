@@ -199,9 +199,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  {}, {} data; ", self.version.reference, size(self.image_bytes), size(self.data_bytes))?;
-        match self.new_chunks {
-            0 => write!(f, "nothing new")?,
-            chunks => {
+        match (self.new_chunks, self.new_nodes) {
+            (0, 0) => write!(f, "nothing new")?,
+            // The data is there, in another order, or what was lost of a tree was sent again.
+            (0, nodes) => write!(f, "no new data, {} of its tree", counted(nodes, "node"))?,
+            (chunks, _) => {
                 let (new, sent) = (size(self.new_bytes), size(self.sent_bytes));
                 write!(f, "{new} new in {}, sent {sent}", counted(chunks, "chunk"))?;
             }

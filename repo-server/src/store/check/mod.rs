@@ -66,7 +66,8 @@ type Tell<'a> = &'a (dyn Fn(CheckFinding) + Send + Sync);
 /// Checks the repository in `dir`. Findings are told as they are found.
 ///
 /// # Errors
-/// [`Error::Locked`] when somebody has it open; [`Error::NoRepository`]; [`Error::Incompatible`]; what keeps the check
+/// [`Error::Locked`] when somebody has it open; [`Error::NoRepository`]; [`Error::Incompatible`]; [`Error::BadRequest`] for a
+/// directory to derive the catalog in that is in the repository; what keeps the check
 /// itself from being done. Damage is no error.
 pub async fn check(
     dir: &Path,
@@ -77,7 +78,7 @@ pub async fn check(
     let lock = LookLock::take(dir)?;
     let mut checker = Checker { dir, tell, report: CheckReport::default() };
     if let Some(repository) = checker.repository()? {
-        let scratch = Scratch::create(&options.scratch)?;
+        let scratch = Scratch::create(&options.scratch, dir)?;
         checker.everything(repository, &scratch, options, control).await?;
     }
     drop(lock);

@@ -13,7 +13,12 @@ use crate::Error;
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn create(parent: &Path) -> Result<Self, Error> {
+    pub(super) fn create(parent: &Path, repository: &Path) -> Result<Self, Error> {
+        let real = |path: &Path| path.canonicalize().map_err(|source| Error::io("look at", path, source));
+        if real(parent)?.starts_with(real(repository)?) {
+            let parent = parent.display();
+            return Err(Error::BadRequest(format!("{parent} is in the repository, where a check writes nothing")));
+        }
         let path = parent.join(format!("imprint-check-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&path).map_err(|source| Error::io("create", &path, source))?;
         Ok(Self(path))
