@@ -292,7 +292,7 @@ fn a_directory_of_half_a_block_is_refused() {
     }
 }
 
-/// Patches the entry of a name of this length; the name must be unique.
+/// Gives the entry of a file another name of this length.
 fn renamed(from: &[u8], to: &[u8]) -> Vec<u8> {
     let image = Image::empty(8 * MIB);
     let files = image.beside("files");
@@ -301,7 +301,9 @@ fn renamed(from: &[u8], to: &[u8]) -> Vec<u8> {
     fs::create_dir(files.join("directory")).unwrap();
     image.make_ext(&files, &["-t", "ext2"]);
     let mut disk = image.bytes();
-    let at = disk.windows(from.len()).position(|window| window == from).unwrap();
+    // With its length and kind, or a short name is also found in the filesystem's random UUID.
+    let entry = [&[from.len() as u8, 1], from].concat();
+    let at = disk.windows(entry.len()).position(|window| window == entry).unwrap() + 2;
     disk[at..at + to.len()].copy_from_slice(to);
     disk
 }
