@@ -7,9 +7,16 @@ set -euo pipefail
 state=$1/test-long
 [ "${2:-}" = --again ] && rm -rf "$state"
 mkdir -p "$state"
+# What was done with other sources says nothing about these.
+sources=$(git ls-files -z '*.rs' '*.proto' '*Cargo.toml' Cargo.lock | xargs --null sha1sum | sha1sum)
+[ -e "$state/sources" ] || echo "$sources" >"$state/sources"
+if [ "$(cat "$state/sources")" != "$sources" ]; then
+    echo "the sources have changed since this run was begun: start over with 'make test-long ARGS=--again'" >&2
+    exit 1
+fi
 [ -e "$state/seed" ] || echo "${IMPRINT_SEED:-$((RANDOM * 32768 + RANDOM))}" >"$state/seed"
 seed=$(cat "$state/seed")
-echo "seed $seed (replay with IMPRINT_SEED=$seed make test-long ARGS=--again)"
+echo "commit $(git describe --always --dirty), seed $seed (replay with IMPRINT_SEED=$seed make test-long ARGS=--again)"
 
 # step NAME COMMAND...: runs a command once, and keeps what it printed.
 step() {
@@ -26,7 +33,7 @@ step() {
         exit 1
     fi
     # What says nothing new is not kept: a round's log is short, and there are many.
-    grep --extended-regexp '^(seed|test result|script:|recovery:|model:|kills:|[0-9]+ |[a-z, ]+: [0-9]+ )' \
+    grep --extended-regexp '^(seed|test result|script:|recovery:|model:|kills:|[0-9]+ |(test [a-z_]+ \.\.\. )?[a-z, ]+: [0-9]+ )' \
         "$state/$name.log" | tee "$state/$name.totals" || true
     echo $((SECONDS - start)) >"$state/$name.done"
     rm -f "$state/$name.log"

@@ -70,10 +70,10 @@ impl Reclamation {
     pub const CRASHES: Self = Self { uploads: 1, crashes: 1, repacks: true, ..Self::PUSHES };
     /// A restore while packs are rewritten.
     pub const READS: Self = Self { uploads: 0, collectors: 2, repacks: true, reads: true, ..Self::PUSHES };
-    /// Two uploads and two collectors that rewrite. Some gigabytes of memory.
-    pub const FULL: Self = Self { uploads: 2, collectors: 2, repacks: true, ..Self::PUSHES };
+    /// Two uploads, two collectors that rewrite, and a crash. Two gigabytes of memory.
+    pub const FULL: Self = Self { uploads: 2, collectors: 2, repacks: true, crashes: 1, ..Self::PUSHES };
     /// Two uploads, a collector that collects twice, and two crashes.
-    pub const FULL_CRASHES: Self = Self { uploads: 2, collections: 2, repacks: true, crashes: 2, ..Self::PUSHES };
+    pub const TWO_CRASHES: Self = Self { uploads: 2, collections: 2, repacks: true, crashes: 2, ..Self::PUSHES };
 
     /// The same without one check.
     #[must_use]

@@ -111,8 +111,21 @@ fn add_uploaded(model: &Reclamation, state: &mut State, upload: usize) -> bool {
 
 /// The newer record wins.
 fn add_pack(model: &Reclamation, state: &mut State, pack: u8) {
+    add_pack_for(model, state, pack, state.packs[pack as usize].has);
+}
+
+/// Adds a pack that is found on storage: what another live pack has stays there.
+fn add_found_pack(model: &Reclamation, state: &mut State, pack: u8) {
+    let has = state.packs[pack as usize].has;
+    let is_live = |at: u8| state.packs[at as usize].state == PackState::Live;
+    let nowhere = Objects::of(|object| has.contains(object as u8) && !state.located[object].is_some_and(is_live));
+    add_pack_for(model, state, pack, nowhere);
+}
+
+/// Adds a pack, and places these of its objects in it.
+fn add_pack_for(model: &Reclamation, state: &mut State, pack: u8, objects: Objects) {
     state.packs[pack as usize].state = PackState::Live;
-    for object in state.packs[pack as usize].has.each() {
+    for object in objects.each() {
         let former = state.located[object].replace(pack);
         let (Some(former), true) = (former, model.has(Guard::HoldFollowsObject)) else { continue };
         for upload in &mut state.uploads {
@@ -340,8 +353,10 @@ fn recover(model: &Reclamation, state: &mut State, loss: Loss) {
     for pack in order(loss) {
         match state.packs[pack as usize].state {
             PackState::Condemned if model.has(Guard::CondemnedStaysOut) => _ = unlink(state, pack),
-            PackState::Condemned | PackState::Live if forgets_packs => add_pack(model, state, pack),
-            PackState::Sealed => add_pack(model, state, pack),
+            PackState::Condemned | PackState::Live | PackState::Sealed if forgets_packs => {
+                add_pack(model, state, pack);
+            }
+            PackState::Sealed => add_found_pack(model, state, pack),
             _ => {}
         }
     }

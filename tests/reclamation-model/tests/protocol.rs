@@ -32,33 +32,21 @@ fn restores_lose_nothing() {
     explore("a restore, two collectors that repack", Reclamation::READS, 1);
 }
 
-/// Minutes and gigabytes: `make test-long`.
+/// Minutes and gigabytes, as the next one: `make test-long`.
 #[test]
 #[ignore = "long"]
-fn pushes_and_collections_lose_nothing_to_each_other() {
-    explore_far("two uploads, two collectors that repack", Reclamation::FULL);
+fn pushes_collections_and_a_crash_lose_nothing_to_each_other() {
+    explore("two uploads, two collectors that repack, a crash", Reclamation::FULL, all_threads());
 }
 
-/// Minutes and gigabytes: `make test-long`.
 #[test]
 #[ignore = "long"]
-fn crashes_of_everything_lose_nothing() {
-    explore_far("two uploads, two collections that repack, two crashes", Reclamation::FULL_CRASHES);
+fn two_crashes_lose_nothing() {
+    explore("two uploads, two collections that repack, two crashes", Reclamation::TWO_CRASHES, all_threads());
 }
 
-/// As many states as there is memory for, some 100 bytes each: all that are so few steps from the beginning. How many
-/// there are in all is not known.
-fn explore_far(name: &str, model: Reclamation) {
-    let states = std::env::var("IMPRINT_PROTOCOL_STATES").map_or(20_000_000, |states| states.parse().unwrap());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = model.checker().threads(threads).target_state_count(states).spawn_bfs().join();
-    let (found, deep) = (checker.unique_state_count(), checker.max_depth());
-    let all = if checker.state_count() < states { "all there are" } else { "there are more" };
-    println!("{name}: {found} states, {deep} deep; {all}");
-    // Not `assert_properties`, which wants all of them.
-    if let Some((rule, path)) = checker.discoveries().into_iter().next() {
-        panic!("{rule}: {:?}", path.into_actions());
-    }
+fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The model with properties that some state must have: else the rule would hold because nothing happens.
