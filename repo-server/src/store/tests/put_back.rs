@@ -79,6 +79,10 @@ async fn after_a_rebuild_without_a_pack_the_next_push_sends_what_was_in_it() {
     fs::remove_dir_all(dir.path().join("catalog")).unwrap();
     let Directory { store, .. } = store_in(dir.path()).await;
     assert!(store.catalog().are_trees_in_doubt().await.unwrap());
+    // A client asks about nothing that the base has.
+    let extents = extents_of(&image_of(0..1000));
+    let relies_on_the_base = open(&store, Some(&version)).await.commit(request(nodes_of(&extents).0, &extents)).await;
+    assert!(matches!(relies_on_the_base, Ok(UploadOutcome::Missing(missing)) if !missing.chunks.is_empty()));
     let next = push(&store, &image_of(0..1000), Some(&version)).await;
     assert_whole(&store, &next, &image_of(0..1000)).await;
     assert_whole(&store, &version, &image_of(0..1000)).await;
