@@ -382,7 +382,7 @@ impl Error {
             }
             Self::Full { .. } => "make room on the disk of the repository and repeat the command".into(),
             Self::WritesStopped { .. } => {
-                "check the disk and the kernel log, then start the repository again; reads still work".into()
+                "check the disk, what is mounted and the kernel log, then open the repository again; reads still work".into()
             }
             Self::Locked { url, .. } if !url.is_empty() => format!("reach it with `--repo {url}`"),
             Self::Locked { .. } => "wait until it has finished, or run imprint-server to share the repository".into(),

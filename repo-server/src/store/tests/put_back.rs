@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
+    damage::candidates,
     reclaim::{assert_whole, collect, image_of, key_of, purge, try_read},
     scrub::{ALL, scrub, try_scrub},
     *,
@@ -156,6 +157,33 @@ async fn without_most_packs_nothing_is_written() {
     let Directory { store, .. } = store_in(dir.path()).await;
     push(&store, &image_of(0..1000), Some(&version)).await;
     assert_whole(&store, &version, &image_of(0..1000)).await;
+}
+
+/// Nobody would delete its file when that is back.
+#[tokio::test]
+async fn a_condemned_pack_is_not_forgotten_because_its_disk_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let Directory { store, lock } = store_in(dir.path()).await;
+    push(&store, &image_of(0..1000), None).await;
+    let needed = packs_in(dir.path());
+    let live = store.catalog().packs().await.unwrap();
+    let removed = push(&store, &image_of(2000..2100), None).await;
+    purge(&store, &removed).await;
+    // As a collection that is killed before it deletes.
+    let mark = store.catalog().begin_mark().await.unwrap();
+    let dead = candidates(&store).await.into_iter().filter(|dead| live.iter().all(|pack| pack.id != dead.pack));
+    store.catalog().condemn(mark.id, dead.collect(), 0).await.unwrap();
+    assert_eq!(store.catalog().condemned_packs().await.unwrap().len(), packs_in(dir.path()).len() - needed.len());
+    drop((store, lock));
+
+    let (packs, away) = (dir.path().join("packs"), dir.path().join("away"));
+    fs::rename(&packs, &away).unwrap();
+    drop(store_in(dir.path()).await);
+    fs::remove_dir_all(&packs).unwrap();
+    fs::rename(&away, &packs).unwrap();
+    let Directory { store, .. } = store_in(dir.path()).await;
+    assert!(store.gate().check().is_ok());
+    assert!(packs_in(dir.path()) == needed, "what was given up is deleted, and nothing else");
 }
 
 /// Also while somebody has the repository open.
