@@ -145,6 +145,9 @@ fn on_a_full_disk_pushes_are_refused_and_everything_else_goes_on() {
         disk.home.ok(["tag", "lab/a", &format!("round-{round}-{}", "x".repeat(40))]);
     }
     assert_eq!(allocated(&reserve), 0, "the reserve was given up");
+    // A version of what is there needs no pack.
+    let pushed = disk.push(&first, "lab/a");
+    assert_eq!(pushed.code(), 0, "{pushed}");
     assert_full(&disk.push(&large, "lab/large"));
     disk.home.ok(["tag", "lab/b", "passing"]);
     disk.home.ok(["tag", "lab/b", "passing", "--delete"]);

@@ -87,7 +87,7 @@ fn the_command_says_in_words_what_it_did() {
     assert_eq!(stored(&home), 0);
 }
 
-/// restic#1141, kopia#1087, kopia#4769, borg#9870: pushes, restores and collections at the same time, without a lock that one of
+/// restic#1141, kopia#1087, kopia#4769: pushes, restores and collections at the same time, without a lock that one of
 /// them waits for or that somebody breaks.
 #[test]
 fn pushes_and_restores_go_on_while_space_is_given_back() {

@@ -63,6 +63,7 @@ async fn whichever_answer_is_lost_there_is_one_version_and_it_is_whole() {
     assert!(broken > 15, "{broken}");
 }
 
+/// Also borg#4923: a killed server leaves no lock that somebody has to judge and to break.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_goes_on_after_the_server_was_killed_and_started_again() {
     let directory = tempfile::tempdir().unwrap();

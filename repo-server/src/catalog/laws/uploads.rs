@@ -49,7 +49,8 @@ pub(crate) async fn the_base_must_exist(catalog: &dyn Catalog) {
     assert_eq!(still, UploadState::Open { base: Some(Box::new(base_of(&base))) }, "who has it keeps it");
 }
 
-/// restic#3486: a push that slept longer than its hold may not rely on it any more, and learns so.
+/// restic#3486: a push that slept longer than its hold may not rely on it any more, and learns so. borg#9870, where a clock decided
+/// who is alive: while somebody uses an upload, no time ends it.
 pub(crate) async fn idle_uploads_expire_and_those_in_use_do_not(catalog: &dyn Catalog) {
     let pack = pack(1, Purpose::Chunks);
     catalog.add_pack(pack.clone(), objects(&pack, &[1]), None).await.unwrap();

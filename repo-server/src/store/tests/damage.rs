@@ -75,7 +75,8 @@ async fn what_a_commit_relies_on_is_held_even_if_nobody_asked() {
     assert_eq!(answers, [Condemnation::Refused(Refusal::Stamped); 2], "the chunks and the nodes");
 }
 
-/// "Do not send it" is a promise: what it rests on stays, however long the client takes to commit.
+/// PBS S3, where a chunk was deleted between the look at it and its marker. "Do not send it" is a promise: what it rests on
+/// stays, however long the client takes to commit.
 #[tokio::test]
 async fn what_need_not_be_sent_is_not_condemned() {
     let store = memory_store();

@@ -256,7 +256,7 @@ async fn the_base_of_an_open_upload_stays_when_the_collection_purges_its_version
     assert_whole(&store, &version, &new).await;
 }
 
-/// PBS S3, borg#9748, kopia#1087: a collection that ends at any point leaves nothing that misses anything, and the next
+/// borg#9748, kopia#1087: a collection that ends at any point leaves nothing that misses anything, and the next
 /// one does the rest.
 #[tokio::test]
 async fn a_collection_may_be_cut_off_at_every_call() {

@@ -100,6 +100,7 @@ fn a_failed_write_is_final() {
     expect_final_failure(|call| is_write(call).then_some(ErrorKind::Other));
 }
 
+/// fsyncgate: a sync that is tried again succeeds, and what was to be written is gone.
 #[test]
 fn a_failed_sync_is_final() {
     expect_final_failure(|call| is_sync(call).then_some(ErrorKind::Other));
