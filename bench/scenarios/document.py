@@ -46,7 +46,7 @@ def page(results: Results) -> str:
     return f"""# Benchmarks
 
 Written by `{results.command}` on {machine["date"]}: {machine["cores"]} cores of an {machine["processor"]}, \
-{machine["memory"]} of memory, Linux {machine["kernel"]}, {machine["filesystem"]}. Medians of {runs} runs.
+{machine["memory"]} of memory, Linux {machine["kernel"]}, {machine["filesystem"]}. {"One run" if runs == 1 else f"Medians of {runs} runs"}.
 {", ".join(dict.fromkeys(results.versions.values()))}.
 
 {table.markdown(["disk", "size, MiB", "data, MiB"], _disks(results))}
@@ -62,7 +62,8 @@ filesystem is synced. What is stored is the whole repository, without the 64 MiB
 disk whatever else there is. What was restored or updated is compared with the disk, byte for byte. Backup tools are told to read a file that
 has not changed, because a device has no times to believe. restic as shipped by Debian 12 writes the zeros, too, when it
 restores; the others leave holes. casync updates by making a new file, with the old one as its seed. bita has no store:
-its archives are not compressed, which is the fastest to update from, and making them is not counted.
+its archives are not compressed, which is the fastest to update from, and making them is not counted. Imprint's repositories
+have chunking profile 2, and free space is captured.
 
 {tables(results)}
 """
